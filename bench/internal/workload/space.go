@@ -1,0 +1,445 @@
+package workload
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alderdb/alder/bench/internal/data"
+	"github.com/alderdb/alder/bench/internal/engine"
+	"github.com/alderdb/alder/bench/internal/measure"
+)
+
+func init() {
+	register(
+		&Workload{ID: "S2", Title: "1-key durable commit with 500,000 free pages, against none", Store: Empty,
+			Params: Params{Records: 500_000, ValueSize: 3000}, Main: "commit p50", Without: withoutPages,
+			With: []string{"bbolt-hashmap"}, Run: commitWithFreePages},
+		&Workload{ID: "S3", Title: "delete 90 % of 1 GB, then shrink beside 8 readers and a writer", Store: Empty,
+			Params: Params{Records: 1_000_000, ValueSize: 1000, Goroutines: 8, Durability: engine.Lazy},
+			Once:   true, Main: "file/live", Run: shrinkOnline},
+		&Workload{ID: "S4", Title: "100 rewrites of all keys beside an old reader: file size against no reader", Store: Empty,
+			Params: Params{Records: 20_000, PerTx: 1000, Durability: engine.Lazy}, Once: true, Main: "growth",
+			Without: withoutSnapshots, Run: rewriteBesideReader},
+		&Workload{ID: "S6", Title: "1 MiB puts that grow the file beside an idle reader", Store: Empty,
+			Params: Params{ValueSize: 1 << 20, Records: 128}, Main: "put max", Run: growBesideReader},
+		&Workload{ID: "S7", Title: "new, empty store", Store: Empty,
+			Params: Params{Records: 1}, Main: "file bytes", Run: emptyStore},
+	)
+}
+
+// withoutPages says why log-structured engines have no free pages.
+func withoutPages(e *engine.Engine) string {
+	switch e.Name {
+	case "pebble", "badger", "buntdb":
+		return "log-structured: no free pages"
+	}
+	return ""
+}
+
+// withoutSnapshots says which engines let no writer in while somebody reads.
+func withoutSnapshots(e *engine.Engine) string {
+	if e.Name == "buntdb" {
+		return "a reader keeps all writers out"
+	}
+	return ""
+}
+
+func (t *Trial) reportSpace() error {
+	length, allocated, err := measure.Size(t.Dir)
+	if err != nil {
+		return err
+	}
+	n := float64(t.Set.Len())
+	t.measure("bytes/key", float64(length)/n, "B")
+	t.measure("disk bytes/key", float64(allocated)/n, "B")
+	return nil
+}
+
+// commitWithFreePages fills a store with page-sized values in random order and deletes all but a few, so that its
+// free pages lie scattered, and compares small commits with those of a store that has none.
+func commitWithFreePages(t *Trial) error {
+	small, err := data.NewSynthetic(1000, t.Params.KeySize, 100, false, t.Params.Seed+99, 0)
+	if err != nil {
+		return err
+	}
+	baseDir := t.Scratch + "/base"
+	base, err := t.openAt(baseDir, engine.Full, false)
+	if err != nil {
+		return err
+	}
+	if err := load(base, small, 1000); err != nil {
+		return errors.Join(err, closeAfter(base))
+	}
+	if err := t.smallCommits("base ", base, small); err != nil {
+		return errors.Join(err, closeAfter(base))
+	}
+	if err := base.Close(); err != nil {
+		return err
+	}
+	if err := t.makeFreePages(small); err != nil {
+		return err
+	}
+	return t.with(func(store engine.Store) error {
+		if err := t.smallCommits("commit ", store, small); err != nil {
+			return err
+		}
+		with, _ := t.Result.Value("commit p50")
+		without, _ := t.Result.Value("base p50")
+		t.measure("time ratio", with/max(without, 1), "")
+		with, ok := t.Result.Value("commit disk bytes")
+		if without, has := t.Result.Value("base disk bytes"); ok && has {
+			t.measure("bytes ratio", with/max(without, 1), "")
+		}
+		return nil
+	})
+}
+
+// keptOf is how many records one survives of when free pages are made.
+const keptOf = 64
+
+// makeFreePages loads the workload's records and deletes most of them, lazily.
+func (t *Trial) makeFreePages(small data.Set) error {
+	store, err := t.openAt(t.Dir, engine.Lazy, false)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(load(store, small, 1000), load(store, t.Set, 200)); err != nil {
+		return errors.Join(err, closeAfter(store))
+	}
+	if err := deleteMost(store, t.Set, keptOf); err != nil {
+		return errors.Join(err, closeAfter(store))
+	}
+	return errors.Join(store.Sync(), settle(store), store.Close())
+}
+
+// deleteMost deletes all but one of every kept records, 1,000 per transaction.
+func deleteMost(store engine.Store, set data.Set, kept int) error {
+	w, err := store.Writer()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	var key []byte
+	for i := 0; i < set.Len(); {
+		if err := w.Begin(); err != nil {
+			return err
+		}
+		for end := min(i+1000, set.Len()); i < end; i++ {
+			if i%kept == 0 {
+				continue
+			}
+			key = set.Key(i, key)
+			if err := w.Delete(key); err != nil {
+				return errors.Join(err, w.Rollback())
+			}
+		}
+		if err := w.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// smallCommits times durable single puts and counts what they write.
+func (t *Trial) smallCommits(name string, store engine.Store, set data.Set) error {
+	w, err := store.Writer()
+	if err != nil {
+		return err
+	}
+	pick, err := data.NewPicker("uniform", set.Len(), t.workerSeed(0))
+	if err != nil {
+		return err
+	}
+	worker := &putWorker{set: set, writer: w, pick: pick}
+	p := plan{steps: []step{worker.once}, duration: t.Params.warm(), sampleEvery: 1}
+	if _, err := p.run(); err != nil {
+		return err
+	}
+	p.duration = t.Params.duration()
+	t.start()
+	out, err := p.run()
+	if err != nil {
+		return err
+	}
+	t.stop()
+	if t.disk != nil {
+		t.measure(name+"disk bytes", float64(t.Result.State.Disk.WrittenBytes)/float64(out.ops), "B")
+	}
+	return errors.Join(t.reportLatency(name, out.latency), w.Close())
+}
+
+// shrinkOnline deletes most of a store and lets it shrink while readers and a writer go on.
+func shrinkOnline(t *Trial) error {
+	return t.with(func(store engine.Store) error {
+		shrinker, ok := store.(engine.Shrinker)
+		if !ok {
+			return engine.NA("cannot shrink a store that is open")
+		}
+		if err := load(store, t.Set, prepareTx); err != nil {
+			return err
+		}
+		const kept = 10
+		if err := deleteMost(store, t.Set, kept); err != nil {
+			return err
+		}
+		if err := errors.Join(store.Sync(), settle(store)); err != nil {
+			return err
+		}
+		_, before, err := measure.Size(t.Dir)
+		if err != nil {
+			return err
+		}
+		waits, err := t.besides(store, kept, shrinker.Shrink)
+		if err != nil {
+			return err
+		}
+		if err := store.Sync(); err != nil {
+			return err
+		}
+		after, err := t.settledSize()
+		if err != nil {
+			return err
+		}
+		live := float64(t.Set.Len()/kept) * float64(t.Params.KeySize+t.Params.ValueSize)
+		t.measure("file/live", float64(after)/live, "")
+		t.measure("file before", float64(before)/1e6, "MB")
+		t.measure("file after", float64(after)/1e6, "MB")
+		t.measure("wait max", float64(waits.Max())/1e6, "ms")
+		return t.reportLatency("", waits)
+	})
+}
+
+// settledSize waits, some seconds at most, until the files on the disk shrink no more: some engines remove them in
+// the background.
+func (t *Trial) settledSize() (size int64, err error) {
+	_, size, err = measure.Size(t.Dir)
+	for same := 0; err == nil && same < 3; {
+		time.Sleep(500 * time.Millisecond)
+		var now int64
+		if _, now, err = measure.Size(t.Dir); now < size {
+			same = -1
+		}
+		same++
+		size = now
+	}
+	return size, err
+}
+
+// besides runs f while readers look up surviving records and a writer overwrites them, and returns how long each
+// of their operations took.
+func (t *Trial) besides(store engine.Store, kept int, f func() error) (Latency, error) {
+	workers, err := t.readers(store, t.Params.Goroutines)
+	if err != nil {
+		return Latency{}, err
+	}
+	writer, err := store.Writer()
+	if err != nil {
+		return Latency{}, err
+	}
+	survivors := &everyNth{Set: t.Set, n: kept}
+	pick, err := data.NewPicker("uniform", survivors.Len(), t.workerSeed(100))
+	if err != nil {
+		return Latency{}, err
+	}
+	put := &putWorker{set: survivors, writer: writer, pick: pick}
+	steps := []func() error{put.once}
+	var checks []*data.Check
+	for _, w := range workers {
+		w.set = survivors
+		if w.pick, err = data.NewPicker("uniform", survivors.Len(), w.pickSeed()); err != nil {
+			return Latency{}, err
+		}
+		steps = append(steps, func() error { return w.reader.Once(w.next(), w.check) })
+		checks = append(checks, w.check)
+	}
+	t.start()
+	began := time.Now()
+	latency, err := during(steps, f)
+	if err != nil {
+		return latency, err
+	}
+	t.measure("seconds", time.Since(began).Seconds(), "s")
+	t.stop()
+	return latency, errors.Join(wrong(checks), writer.Close())
+}
+
+// pickSeed derives a seed from where the worker's own sequence stands.
+func (w *readWorker) pickSeed() uint64 { return uint64(w.pick.Next()) }
+
+// during repeats each step on a goroutine of its own until f returns, and records how long every one took.
+func during(steps []func() error, f func() error) (Latency, error) {
+	var stop atomic.Bool
+	var all sync.WaitGroup
+	latencies, failed := make([]Latency, len(steps)), make([]error, len(steps))
+	for i, step := range steps {
+		latencies[i] = NewLatency()
+		all.Go(func() {
+			for !stop.Load() && failed[i] == nil {
+				start := time.Now()
+				failed[i] = step()
+				latencies[i].Record(time.Since(start))
+			}
+		})
+	}
+	err := f()
+	stop.Store(true)
+	all.Wait()
+	merged := NewLatency()
+	for _, l := range latencies {
+		merged.Merge(l.Histogram)
+	}
+	return merged, errors.Join(append(failed, err)...)
+}
+
+// everyNth is the records that deleteMost keeps.
+type everyNth struct {
+	data.Set
+	n int
+}
+
+func (s *everyNth) Len() int { return s.Set.Len() / s.n }
+
+func (s *everyNth) Key(i int, buf []byte) []byte { return s.Set.Key(i*s.n, buf) }
+
+func (s *everyNth) Value(i int, version uint64, buf []byte) []byte {
+	return s.Set.Value(i*s.n, version, buf)
+}
+
+func (s *everyNth) Expect(i int, c *data.Check) { s.Set.Expect(i*s.n, c) }
+
+func (s *everyNth) Verify(i int, value []byte) error { return s.Set.Verify(i*s.n, value) }
+
+// rewrites is how often S4 overwrites everything.
+const rewrites = 100
+
+// rewriteBesideReader compares how large a store grows under overwriting with and without a reader that stays.
+func rewriteBesideReader(t *Trial) error {
+	free, err := t.rewriteAll(t.Scratch+"/free", false)
+	if err != nil {
+		return err
+	}
+	held, err := t.rewriteAll(t.Dir, true)
+	if err != nil {
+		return err
+	}
+	t.measure("growth", float64(held)/float64(free), "")
+	t.measure("without reader", float64(free)/1e6, "MB")
+	t.measure("with reader", float64(held)/1e6, "MB")
+	return nil
+}
+
+func (t *Trial) rewriteAll(dir string, hold bool) (size int64, err error) {
+	store, err := t.openFor(engine.Config{Dir: dir, Durability: t.Params.Durability, LongReaders: true})
+	if err != nil {
+		return 0, err
+	}
+	if err := load(store, t.Set, t.Params.PerTx); err != nil {
+		return 0, errors.Join(err, closeAfter(store))
+	}
+	release := func() error { return nil }
+	if hold {
+		if release, err = t.holdReader(store); err != nil {
+			return 0, errors.Join(err, closeAfter(store))
+		}
+	}
+	for n := range rewrites {
+		// Another version each time: SQLite writes nothing for a value that is there already.
+		if err := rewrite(store, t.Set, t.Params.PerTx, uint64(n+1)); err != nil {
+			return 0, errors.Join(err, release(), closeAfter(store))
+		}
+	}
+	if err := store.Sync(); err != nil {
+		return 0, err
+	}
+	_, size, err = measure.Size(dir) // on the disk: some engines make sparse files
+	return size, errors.Join(err, release(), store.Close())
+}
+
+// holdReader begins a read transaction that has read, and returns what ends it.
+func (t *Trial) holdReader(store engine.Store) (release func() error, err error) {
+	r, err := store.Reader()
+	if err != nil {
+		return nil, err
+	}
+	var check data.Check
+	t.Set.Expect(0, &check)
+	if err := errors.Join(r.Begin(), r.Get(t.Set.Key(0, nil), &check), wrong([]*data.Check{&check})); err != nil {
+		return nil, err
+	}
+	return func() error { return errors.Join(r.End(), r.Close()) }, nil
+}
+
+// heldFor is how long S6 keeps its idle reader if the puts wait for it.
+const heldFor = 3 * time.Second
+
+// growBesideReader puts large values, so that the file outgrows its mapping, while a read transaction is open and
+// others begin and end. It reports the longest that a put and the beginning of a transaction took.
+func growBesideReader(t *Trial) error {
+	return t.with(func(store engine.Store) error {
+		w, err := store.Writer()
+		if err != nil {
+			return err
+		}
+		var key, value []byte
+		put := func(i int) error {
+			key, value = t.Set.Key(i, key), t.Set.Value(i, 0, value)
+			return w.Once(key, value)
+		}
+		if err := put(0); err != nil {
+			return err
+		}
+		release, err := t.holdReader(store)
+		if err != nil {
+			return err
+		}
+		beginner, err := store.Reader()
+		if err != nil {
+			return err
+		}
+		// The idle reader leaves after a while: until then a put that waits for it waits.
+		left := make(chan error, 1)
+		done := make(chan struct{})
+		go func() {
+			select {
+			case <-time.After(heldFor):
+			case <-done:
+			}
+			left <- release()
+		}()
+		var slowest time.Duration
+		begins, err := during([]func() error{func() error { return errors.Join(beginner.Begin(), beginner.End()) }},
+			func() error {
+				for i := 1; i < t.Set.Len(); i++ {
+					start := time.Now()
+					if err := put(i); err != nil {
+						return err
+					}
+					slowest = max(slowest, time.Since(start))
+				}
+				return nil
+			})
+		close(done)
+		if err := errors.Join(err, <-left, w.Close(), beginner.Close()); err != nil {
+			return err
+		}
+		t.measure("put max", float64(slowest)/1e6, "ms")
+		t.measure("begin max", float64(begins.Max())/1e6, "ms")
+		return nil
+	})
+}
+
+// emptyStore reports the size of a store that nothing was ever put into.
+func emptyStore(t *Trial) error {
+	if err := t.with(func(store engine.Store) error { return nil }); err != nil {
+		return err
+	}
+	length, allocated, err := measure.Size(t.Dir)
+	if err != nil {
+		return err
+	}
+	t.measure("file bytes", float64(length), "B")
+	t.measure("disk bytes", float64(allocated), "B")
+	return nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/alderdb/alder/bench/internal/round"
+	"github.com/alderdb/alder/bench/internal/workload"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == round.TrialCommand {
+		os.Exit(run(context.Background(), os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// A round from the command line leaves its results and both reports, and resumes from them.
+func TestRun_Command(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	args := []string{"run", "-engines", "alder,bbolt", "-reps", "1", "-n", "2k", "-seconds", "0.05", "-dir", t.TempDir()}
+	require.Equal(t, 0, run(context.Background(), append(args, "-profile", "-out", out, "R1", "R1@g=2")))
+	for _, name := range []string{"results.jsonl", "report.md", "report.html", "profiles/R1@g=2-bbolt-1.pprof"} {
+		info, err := os.Stat(filepath.Join(out, name))
+		require.NoError(t, err)
+		require.Positive(t, info.Size())
+	}
+	results := filepath.Join(out, "results.jsonl")
+	header, trials, err := readResults(results)
+	require.NoError(t, err)
+	require.Equal(t, "run", header.Name)
+	require.Len(t, trials, 4)
+
+	again := filepath.Join(t.TempDir(), "again")
+	require.Equal(t, 0, run(context.Background(), append(args, "-out", again, "-resume", results, "R1", "R1@g=2")))
+	_, resumed, err := readResults(filepath.Join(again, "results.jsonl"))
+	require.NoError(t, err)
+	require.Equal(t, trials, resumed)
+	require.Equal(t, 0, run(context.Background(), []string{"report", "-out", t.TempDir(), results}))
+}
+
+// A results file whose last line an interruption cut short is read up to there; other damage is an error.
+func TestReadResults_Damaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	require.NoError(t, os.WriteFile(path, []byte("{\"type\":\"round\",\"name\":\"x\"}\n{\"type\":\"trial\"}\n{\"type\":\"tri"), 0o600))
+	header, trials, err := readResults(path)
+	require.NoError(t, err)
+	require.Equal(t, "x", header.Name)
+	require.Len(t, trials, 1)
+	require.NoError(t, os.WriteFile(path, []byte("not json\n"), 0o600))
+	_, _, err = readResults(path)
+	require.ErrorContains(t, err, ":1:")
+}
+
+// A command line that does not fit ends with 2 and runs nothing.
+func TestRun_Usage(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"nosuch"}, {"run"}, {"run", "R99"}, {"run", "-engines", "nosuch", "R1"}, {"run", "-n", "many", "R1"},
+		{"run", "-cache", "hot", "R1"}, {"run", "-reps", "0", "R1"}, {"run", "R1@g=x"}, {"quick", "R1"}, {"full", "R1"},
+		{"report"}, {"list", "x"}, {"run", "-nosuch"},
+	} {
+		require.Equal(t, 2, run(context.Background(), args), args)
+	}
+	require.Equal(t, 0, run(context.Background(), []string{"run", "-h"}))
+	require.Equal(t, 0, run(context.Background(), []string{"list"}))
+}
+
+// The rounds name workloads that exist.
+func TestRounds(t *testing.T) {
+	for _, names := range [][]string{quickWorkloads, fullRound()} {
+		c := config{reps: 3}
+		_, err := c.options("full", names)
+		require.NoError(t, err)
+	}
+}
+
+// The full round runs the workloads on the same loaded records one after the other.
+func TestFullRound_Grouped(t *testing.T) {
+	names := fullRound()
+	seen := map[string]bool{}
+	last := ""
+	for _, name := range names {
+		w, p, err := workload.Resolve(name, workload.Params{})
+		require.NoError(t, err)
+		key := ""
+		if w.Store != workload.Empty {
+			key = p.StoreKey()
+		}
+		require.True(t, key == last || !seen[key], "%s goes back to %q", name, key)
+		seen[key], last = true, key
+	}
+	require.Len(t, names, len(workload.All())+len(variants))
+}

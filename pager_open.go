@@ -1,0 +1,181 @@
+package alder
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// How an existing store is brought into use. What its log holds is found here, and done again in recover.go.
+
+// openPager opens the store that st holds, or makes a new one if it is empty.
+func openPager(st storage, o pagerOptions) (*pager, error) {
+	pg := &pager{st: st, opts: o, writing: make(chan struct{}, 1), shrinking: make(chan struct{}, 1), stopping: make(chan struct{}), timers: map[*time.Timer]struct{}{}, broken: make(chan struct{})}
+	if pg.opts.background == nil {
+		pg.opts.background = func(f func()) { go f() }
+	}
+	fresh := st.size() == 0
+	if !fresh {
+		var err error
+		if fresh, err = unfinishedStore(st); err != nil {
+			return nil, err
+		}
+	}
+	if fresh {
+		if o.readOnly {
+			return nil, fmt.Errorf("%w: the file is empty, and a read-only open does not create a store", ErrInvalid)
+		}
+		if err := pg.create(); err != nil {
+			return nil, fmt.Errorf("creating the store: %w", err)
+		}
+	}
+	if err := pg.recover(); err != nil {
+		return nil, err
+	}
+	return pg, nil
+}
+
+// recover brings an existing store into use, in the one order that survives every crash before and during it: everything is
+// synced, for a killed process may have left its writes in the page cache only; the meta of the highest sequence is
+// chosen; the chosen slot is made durable if the medium differs, for a failed sync may have left it in the page cache
+// only; and only then may anything be reused.
+func (pg *pager) recover() error {
+	if err := pg.st.sync(); err != nil {
+		return fmt.Errorf("sync at open: %w", err)
+	}
+	c, err := readMetas(pg.st)
+	if err != nil {
+		return err
+	}
+	m := c.meta
+	if m.fileLength > pg.st.size() {
+		return corrupt(pgid(c.slot), "meta: file length is %d, but the file has only %d bytes: it was truncated", m.fileLength, pg.st.size())
+	}
+	if pg.opts.pageSize != 0 && pg.opts.pageSize != m.pageSize {
+		return fmt.Errorf("%w: the store has pages of %d bytes, Options.PageSize asks for %d; leave it 0 for an existing store", ErrInvalid, m.pageSize, pg.opts.pageSize)
+	}
+	pg.setPageSize(m.pageSize)
+	pg.fileID, pg.epoch = m.fileID, m.epoch
+	if !pg.opts.readOnly {
+		if err := pg.confirmMeta(c); err != nil {
+			return err
+		}
+	}
+	pg.durable, pg.slot = *m, c.slot
+	s := pg.snapshotOf(m)
+	pg.fl = newFreelist(pg.pageSize, func(r pageRef, k pageKind) (page, error) {
+		// The map on disk may lie behind the end of a store that becomes shorter, until the next one is durable.
+		s := snapshot{highWater: pgid(pg.st.size() >> pg.shift), shift: pg.shift, data: pg.st.mapping().data}
+		return s.readMap(r, k)
+	})
+	pg.fl.released = pg.unwritten.drop
+	pg.published.Store(s)
+	if err := guarded(s.data, func() error {
+		if _, err := s.readPage(s.root); err != nil {
+			return err
+		}
+		if err := pg.fl.open(m); err != nil {
+			return err
+		}
+		return pg.openLog(m)
+	}); err != nil {
+		return err
+	}
+	s.treePages = pg.treePages()
+	pg.tip = state{m.txid, m.root, m.rootCount, m.rootSeq, m.highWater, s.treePages, m.moves}
+	pg.setVisible(pg.tip)
+	pg.feed.newest = m.txid
+	pg.noteCounts()
+	if !pg.opts.readOnly {
+		return pg.writeOwner()
+	}
+	return nil
+}
+
+// openLog reads the log that m points to, if the store was not closed in order, and keeps its pages from being used. What it holds
+// is for replay.
+func (pg *pager) openLog(m *meta) error {
+	if m.clean || m.logBegin == 0 {
+		return nil
+	}
+	pg.epoch++ // transactions that are lost now may have been seen, and their numbers will be used again
+	data := pg.st.mapping().data
+	r := logReader{pageSize: pg.pageSize, end: pgid(pg.st.size() >> pg.shift), read: func(r run) []byte {
+		return data[pg.offset(r.id):pg.offset(r.id+pgid(r.n))]
+	}}
+	scan, err := r.scan(m)
+	if err != nil {
+		return err
+	}
+	if pg.opts.readOnly && len(scan.frames) == 0 {
+		return nil
+	}
+	for _, r := range scan.runs {
+		if err := pg.fl.claim(r); err != nil {
+			return err
+		}
+		pg.logRuns = append(pg.logRuns, r)
+	}
+	for i := range scan.frames {
+		if err := scan.frames[i].records(pg.claimValues); err != nil {
+			return err
+		}
+	}
+	pg.log.runs = scan.runs // until the recovery's checkpoint is durable
+	pg.replay = scan
+	return nil
+}
+
+// claimValues keeps the values that a record refers to from being overwritten before it is replayed.
+func (pg *pager) claimValues(_ txid, record []byte) error {
+	reader := recordReader{b: record}
+	var o operation
+	for reader.next(&o) {
+		if o.kind != operationPutRun || len(o.value) != refSize {
+			continue
+		}
+		r := loadRef(o.value)
+		n := runPages(r.length, pg.pageSize)
+		if r.length >= maxRunLength || r.id < firstPage || pg.offset(r.id+pgid(n)) > pg.st.size() || r.id+pgid(n) < r.id {
+			return corrupt(r.id, "redo log: a value of %d bytes cannot lie here", r.length)
+		}
+		if err := pg.fl.claim(run{r.id, n}); err != nil {
+			return err
+		}
+	}
+	return nil // whether the record makes sense shows when it is replayed
+}
+
+// confirmMeta makes the chosen slot durable where the medium has other bytes than the page cache, or cannot be asked.
+func (pg *pager) confirmMeta(c chosenMeta) error {
+	cached, medium := make([]byte, metaSize), make([]byte, metaSize)
+	off := pg.offset(pgid(c.slot))
+	if err := pg.st.readAt(cached, off); err != nil {
+		return fmt.Errorf("reading meta page %d: %w", c.slot, err)
+	}
+	if ok, err := pg.st.readMedium(medium, off); err == nil && ok && slices.Equal(cached, medium) {
+		return nil
+	}
+	if err := pg.st.writeDurable(cached, off); err != nil {
+		return fmt.Errorf("confirming meta page %d: %w", c.slot, err)
+	}
+	return nil
+}
+
+func (pg *pager) writeOwner() error {
+	buf := make([]byte, pg.pageSize)
+	encodeOwner(buf, time.Now())
+	if err := pg.st.writeAt(buf, pg.offset(ownerPage)); err != nil {
+		return fmt.Errorf("writing the owner page: %w", err)
+	}
+	return nil
+}
+
+func (pg *pager) snapshotOf(m *meta) *snapshot {
+	mp := pg.st.mapping()
+	return newSnapshot(snapshot{
+		id: m.txid, root: m.root, count: m.rootCount, sequence: m.rootSeq, highWater: m.highWater,
+		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(m.highWater),
+		mapRoot: m.mapRoot, mapLevels: m.mapLevels, mapFree: m.mapFree,
+	})
+}

@@ -1,0 +1,176 @@
+package alder
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+)
+
+// Where pages come from: free ones, those that nobody pins any more, and growth of the store.
+
+// reclaim frees what was pending only for snapshots that nobody pins any more. The writer calls it before it allocates.
+func (pg *pager) reclaim() error {
+	pg.unwritten.settle()
+	return pg.release()
+}
+
+// release is reclaim for the middle of a transaction.
+func (pg *pager) release() error {
+	pg.commitMu.Lock()
+	pins, floor := pg.pinsLocked(pg.pins[:0]), pg.valuesFloor()
+	retired := pg.keepSpare(pg.log.retired)
+	pg.log.retired = nil
+	pg.commitMu.Unlock()
+	if err := pg.freeLog(retired); err != nil {
+		return err
+	}
+	// Readers after the snapshots that new readers can get: one that begins meanwhile is among one or the other.
+	pins = pg.readers.pinned(pins)
+	slices.Sort(pins)
+	pins = slices.Compact(pins)
+	pg.pins = pins
+	if pins[0] == 0 {
+		pins = pins[1:]
+	}
+	if err := pg.fl.letGo(floor, pins[len(pins)-1]); err != nil {
+		return err
+	}
+	if err := pg.fl.unpin(pins); err != nil {
+		return err
+	}
+	kept := pg.old[:0]
+	for _, o := range pg.old {
+		if pins[0] <= o.last {
+			kept = append(kept, o)
+		} else if err := pg.st.unmap(o.m); err != nil {
+			return err
+		}
+	}
+	pg.old = kept
+	return nil
+}
+
+// allocate takes n consecutive pages, and grows the store if it must.
+func (pg *pager) allocate(n int) (pgid, error) {
+	before := pg.fl.highWater
+	id, err := pg.fl.allocate(n)
+	if err != nil {
+		return 0, err
+	}
+	if need := pg.offset(pg.fl.highWater); need > pg.st.size() {
+		if err := pg.grow(need); err != nil {
+			pg.fl.highWater = before
+			return 0, err
+		}
+	}
+	return id, nil
+}
+
+// allocateBeside is allocate that leaves room for the map of the next checkpoint.
+func (pg *pager) allocateBeside(n int) (pgid, error) {
+	if need := n + pg.fl.updatePagesAtMost(); pg.fl.free < need && !pg.opts.volatile {
+		if end := pg.offset(pg.fl.highWater + pgid(need-pg.fl.free)); end > pg.st.size() {
+			if err := pg.grow(end); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return pg.allocate(n)
+}
+
+// relieve frees pages that only wait for a checkpoint, for a transaction that has met a full disk. changes are what it has
+// taken and given up, from is the high water mark at its begin.
+// It reports whether it is worth another try.
+func (pg *pager) relieve(changes []mapChange, from pgid) bool {
+	pg.waitCheckpoint()
+	pg.commitMu.Lock()
+	done := pg.durable.txid == pg.tip.id
+	pg.commitMu.Unlock()
+	if pg.opts.volatile || pg.replay != nil || pg.failed() != nil || pg.fl.pendingPages == 0 {
+		return false
+	}
+	before := pg.fl.free
+	pg.commitMu.Lock()
+	spare := pg.log.spare
+	pg.log.spare = nil
+	pg.commitMu.Unlock()
+	if pg.freeLog(spare) != nil {
+		return false
+	}
+	if !done {
+		// What the transaction has taken at the end of the file is free in the map of a checkpoint that does not know the transaction.
+		if pg.noteTaken(changes, from) != nil {
+			return false
+		}
+		c, err := pg.beginCheckpoint(false)
+		pg.logRaised = pg.fl.highWater
+		if err != nil || pg.endCheckpoint(c) != nil {
+			return false
+		}
+	}
+	pg.unwritten.inUse = true
+	defer func() { pg.unwritten.inUse = false }()
+	return pg.release() == nil && pg.fl.free > before
+}
+
+// noteTaken notes as free the pages that a transaction which is not committed has taken behind the high water mark of its begin, but for
+// those that it gave up and that a map took then.
+func (pg *pager) noteTaken(changes []mapChange, from pgid) error {
+	mapped := map[pgid]bool{}
+	for _, l := range pg.fl.levels {
+		for _, r := range l {
+			mapped[r.id] = true
+		}
+	}
+	for _, c := range changes {
+		if c.free {
+			continue
+		}
+		end := c.id + pgid(c.n)
+		for id := max(c.id, from); id < end; id++ {
+			first := id
+			for ; id < end && !mapped[id]; id++ {
+			}
+			if err := pg.fl.note([]mapChange{{run{first, int(id - first)}, true}}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Growth takes a fraction of the size, so that it is rare in a large store and wastes little in a small one.
+const (
+	growthFraction = 64
+	minGrowth      = 16 << 10
+	maxGrowth      = 64 << 20
+)
+
+func (pg *pager) grow(need int64) error {
+	limit := pg.opts.maxSize
+	if limit > 0 && need > limit {
+		pg.dropHistory() // for the next transaction
+		return fmt.Errorf("%w: the store needs %d bytes, Options.MaxSize is %d", ErrMaxSizeReached, need, limit)
+	}
+	step := min(max(need/growthFraction, minGrowth), maxGrowth)
+	target := (need + step + int64(pg.pageSize) - 1) &^ int64(pg.pageSize-1)
+	if limit > 0 {
+		target = max(min(target, limit&^int64(pg.pageSize-1)), need)
+	}
+	pg.publishMu.Lock() // a snapshot that is published has either mapping for certain
+	defer pg.publishMu.Unlock()
+	was := pg.st.mapping()
+	err := pg.st.grow(target)
+	if err != nil && target > need && errors.Is(err, syscall.ENOSPC) {
+		err = pg.st.grow(need)
+	}
+	if err != nil {
+		pg.dropHistory() // as above
+		return fmt.Errorf("growing the store to %d bytes: %w", need, err)
+	}
+	if pg.st.mapping() != was {
+		pg.old = append(pg.old, oldMapping{was, pg.tip.id})
+	}
+	return nil
+}

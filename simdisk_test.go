@@ -1,0 +1,684 @@
+package alder
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"syscall"
+)
+
+// The simulated disk: a page cache over a medium of 512-byte sectors, behind the storage interface.
+//
+// What it knows: which bytes readers of the mapping see (live), which bytes would be there after a power
+// cut (the medium), and for every sector where the two differ the whole history of its contents since it was
+// last durable. What it does not know: pages, metas, trees. It has no opinion on protocols.
+//
+// The model of a disk, deliberately as bad as the assumptions of docs/durability.md allow:
+//   - a write reaches the cache only; every unsynced sector persists or not by itself, in any order, and a
+//     sector that was written several times persists in any of its versions;
+//   - the file's length persists separately from the data, in the order of the changes; sectors of a grown,
+//     unsynced part read as zeros or as stale bytes of something else;
+//   - a sector in flight when the power fails may become garbage, also when it is rewritten with the same bytes;
+//   - a durable write persists its own range (and a length that covers it), nothing else;
+//   - a failed sync leaves old, new or mixed contents on the medium and marks the cache clean: the next sync
+//     succeeds without writing those sectors. The cache keeps the new bytes or reads the old ones again;
+//   - a failed background write-back does the same silently and is reported by the next sync or durable write,
+//     also to another process that opens the file later;
+//   - a kill keeps the cache, dirty as it was; a write in flight stops at a page of the cache.
+
+const (
+	simSectorSize = 512
+	simPageSize   = 4096 // granularity of the cache: eviction, and a write cut short by a kill
+	simPoison     = 0xDB // fills what lies past the end of the file
+)
+
+// simOp names a call of the storage interface that the disk numbers.
+type simOp uint8
+
+const (
+	simReadAt simOp = iota
+	simReadMedium
+	simWriteAt
+	simWriteDurable
+	simSync
+	simGrow
+	simTruncate
+	simRemoved
+	simClose
+)
+
+func (op simOp) String() string {
+	if op == simAny {
+		return "call"
+	}
+	return [...]string{"readAt", "readMedium", "writeAt", "writeDurable", "sync", "grow", "truncate", "removed", "close"}[op]
+}
+
+// simCall is one numbered call. A crash point is such a number: the crash happens while the call is under
+// way, when its effect is in the cache and nothing of it is guaranteed to be on the medium.
+type simCall struct {
+	n   int
+	op  simOp
+	off int64 // for grow and truncate: the new size
+	len int64
+	seq uint64 // of the write, 0 for others
+}
+
+func (c simCall) String() string {
+	return fmt.Sprintf("%d: %s %d+%d", c.n, c.op, c.off, c.len)
+}
+
+// mutates reports whether the call can change what a crash leaves.
+func (c simCall) mutates() bool {
+	switch c.op {
+	case simWriteAt, simWriteDurable, simSync, simGrow, simTruncate:
+		return true
+	}
+	return false
+}
+
+// simFault is what an injected failure does besides returning its error.
+type simFault struct {
+	err  error
+	kind simFaultKind
+	seed uint64 // of the choices that the fault leaves open
+}
+
+type simFaultKind uint8
+
+const (
+	simNoFault     simFaultKind = iota
+	simFailBefore               // the call has no effect
+	simFailShort                // a write stops after some pages; a grow or truncate has no effect
+	simFailFlush                // sync, durable write: the cache is clean afterwards, the medium old, new or mixed
+	simFailWritten              // sync, durable write: everything did reach the medium, the error is reported all the same
+	simWriteBack                // not an error of this call: a write-back in the background fails before it
+	simFaultKindEnd
+)
+
+func (k simFaultKind) String() string {
+	return [...]string{"none", "before", "short", "flush", "written", "writeback"}[k]
+}
+
+// simVersion is one content of a sector. data is never modified.
+type simVersion struct {
+	data []byte
+	seq  uint64
+	hole bool // not written: the file was cut below the sector
+}
+
+// simSectorState describes a sector whose cached content is not guaranteed to be on the medium.
+type simSectorState struct {
+	no       int64
+	durable  []byte       // on the medium, never modified
+	versions []simVersion // since then, oldest first; the last is what the cache holds
+	dirty    bool         // false: a failed write-back marked it clean, no sync will write it
+}
+
+func (s *simSectorState) copy() *simSectorState {
+	c := *s
+	c.versions = slices.Clone(s.versions)
+	return &c
+}
+
+// simLength is a length that the file had since the last sync; the first one is durable.
+type simLength struct {
+	size int64
+	seq  uint64
+}
+
+// simConfig is constant over the life of a disk and of the images made from it.
+type simConfig struct {
+	capacity int64 // grow past it is ENOSPC; 0: simDefaultCapacity
+	mapStep  int64 // 0: one reservation; else mappings are multiples of it and grow makes new ones
+	noDirect bool  // readMedium is not available
+	noTear   bool  // sectors are atomic
+}
+
+// simDisk implements storage.
+type simDisk struct {
+	cfg simConfig
+
+	// onCall is called for every numbered call while it is under way, without the lock. fault, if set, decides
+	// before it whether the call fails.
+	onCall func(simCall)
+	fault  func(simCall) simFault
+
+	mu       sync.Mutex
+	live     []byte // never moves; len is the capacity rounded up
+	sizeNow  int64
+	maxSize  int64 // for clearing a recycled buffer
+	cache    map[int64]*simSectorState
+	lengths  []simLength
+	seq      uint64
+	calls    int
+	wbErr    error // failed background write-back that nobody has been told of
+	gone     bool  // removed reports true
+	gentle   bool  // no store has been opened on this disk yet; see isGentle
+	closed   bool
+	cur      *mapping
+	old      map[*mapping]bool
+	contract []string // violations of the storage contract by the caller
+}
+
+var _ storage = (*simDisk)(nil)
+
+const simDefaultCapacity = 1 << 20
+
+var simBuffers = sync.Pool{New: func() any {
+	b := make([]byte, simDefaultCapacity)
+	simFill(b, simPoison)
+	return &b
+}}
+
+func simFill(b []byte, c byte) {
+	if len(b) == 0 {
+		return
+	}
+	b[0] = c
+	for n := 1; n < len(b); n *= 2 {
+		copy(b[n:], b[:n])
+	}
+}
+
+// newSimDisk returns an empty disk.
+func newSimDisk(cfg simConfig) *simDisk {
+	if cfg.capacity == 0 {
+		cfg.capacity = simDefaultCapacity
+	}
+	d := &simDisk{cfg: cfg, cache: map[int64]*simSectorState{}, lengths: []simLength{{}}}
+	if cfg.capacity <= simDefaultCapacity {
+		d.live = *simBuffers.Get().(*[]byte)
+	} else {
+		d.live = make([]byte, (cfg.capacity+simPageSize-1)/simPageSize*simPageSize)
+		simFill(d.live, simPoison)
+	}
+	d.remap()
+	return d
+}
+
+// loadSimDisk returns a disk that durably holds image.
+func loadSimDisk(cfg simConfig, image []byte) *simDisk {
+	cfg.capacity = max(cfg.capacity, simDefaultCapacity, int64(len(image)))
+	d := newSimDisk(cfg)
+	copy(d.live, image)
+	d.setSize(int64(len(image)))
+	d.lengths = []simLength{{size: d.sizeNow}}
+	d.remap()
+	return d
+}
+
+// release gives the buffers back. Nothing may use the disk, or a mapping of it, afterwards.
+func (d *simDisk) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.live != nil && int64(len(d.live)) == simDefaultCapacity {
+		b := d.live
+		simFill(b[:d.maxSize], simPoison)
+		simBuffers.Put(&b)
+	}
+	d.live, d.cache, d.cur, d.closed = nil, nil, nil, true
+}
+
+// image returns a copy of the cached bytes.
+func (d *simDisk) image() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return bytes.Clone(d.live[:d.sizeNow])
+}
+
+func (d *simDisk) setGentle(on bool) {
+	d.mu.Lock()
+	d.gentle = on
+	d.mu.Unlock()
+}
+
+func (d *simDisk) setNoTear() {
+	d.mu.Lock()
+	d.cfg.noTear = true
+	d.mu.Unlock()
+}
+
+func (d *simDisk) setSize(n int64) {
+	d.sizeNow = n
+	d.maxSize = max(d.maxSize, n)
+}
+
+func (d *simDisk) remap() {
+	n := int64(len(d.live))
+	if d.cfg.mapStep > 0 {
+		n = min(n, (d.sizeNow+d.cfg.mapStep-1)/d.cfg.mapStep*d.cfg.mapStep)
+	}
+	if d.cur != nil && int64(len(d.cur.data)) >= n {
+		return
+	}
+	if d.cur != nil {
+		if d.old == nil {
+			d.old = map[*mapping]bool{}
+		}
+		d.old[d.cur] = true
+	}
+	d.cur = &mapping{data: d.live[:n:n]}
+}
+
+func (d *simDisk) violated(format string, args ...any) {
+	d.contract = append(d.contract, fmt.Sprintf(format, args...))
+}
+
+// misuse returns what the caller did against the storage contract, "" if nothing.
+func (d *simDisk) misuse() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.contract) == 0 {
+		return ""
+	}
+	return d.contract[0]
+}
+
+// enter numbers a call and decides its fault. It is called with the lock held and gives it up meanwhile.
+func (d *simDisk) enter(op simOp, off, length int64) (simCall, simFault) {
+	c := simCall{n: d.calls, op: op, off: off, len: length}
+	d.calls++
+	if d.closed {
+		d.violated("%s at %d after close", op, off)
+	}
+	if d.fault == nil {
+		return c, simFault{}
+	}
+	d.mu.Unlock()
+	f := d.fault(c)
+	d.mu.Lock()
+	if f.kind == simWriteBack {
+		d.failWriteBack(rand.New(rand.NewPCG(f.seed, 1)))
+		f = simFault{}
+	}
+	return c, f
+}
+
+// underway runs the crash point of c. It is called with the lock held and gives it up meanwhile.
+func (d *simDisk) underway(c simCall) {
+	if d.onCall == nil {
+		return
+	}
+	d.mu.Unlock()
+	d.onCall(c)
+	d.mu.Lock()
+}
+
+// ---- storage
+
+func (d *simDisk) mapping() *mapping {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cur
+}
+
+func (d *simDisk) unmap(m *mapping) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.old[m] {
+		d.violated("unmap of a mapping that is current or already unmapped")
+	}
+	delete(d.old, m)
+	return nil
+}
+
+func (d *simDisk) size() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sizeNow
+}
+
+func (d *simDisk) readAt(p []byte, off int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simReadAt, off, int64(len(p)))
+	d.underway(c)
+	if f.err != nil {
+		return f.err
+	}
+	if off < 0 || off+int64(len(p)) > d.sizeNow {
+		return io.ErrUnexpectedEOF
+	}
+	copy(p, d.live[off:])
+	return nil
+}
+
+func (d *simDisk) readMedium(p []byte, off int64) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simReadMedium, off, int64(len(p)))
+	d.underway(c)
+	if f.err != nil {
+		return false, f.err
+	}
+	if off%4096 != 0 || len(p)%4096 != 0 {
+		d.violated("readMedium %d+%d is not aligned", off, len(p))
+	}
+	if d.cfg.noDirect {
+		return false, nil
+	}
+	if off < 0 || off+int64(len(p)) > d.sizeNow {
+		return true, io.ErrUnexpectedEOF
+	}
+	copy(p, d.live[off:off+int64(len(p))])
+	// A direct read first writes dirty pages of its range back, so it sees them; that makes them no more
+	// durable than they were. Sectors wrongly marked clean show what the medium holds.
+	for no := off / simSectorSize; no*simSectorSize < off+int64(len(p)); no++ {
+		if s := d.cache[no]; s != nil && !s.dirty {
+			copy(p[no*simSectorSize-off:], s.durable)
+		}
+	}
+	return true, nil
+}
+
+func (d *simDisk) writeAt(p []byte, off int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simWriteAt, off, int64(len(p)))
+	p, err := d.cutShort(f, p)
+	if len(p) > 0 && d.inside("writeAt", p, off) {
+		c.seq = d.put(p, off)
+	}
+	d.underway(c)
+	return err
+}
+
+func (d *simDisk) writeDurable(p []byte, off int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simWriteDurable, off, int64(len(p)))
+	if err := d.takeWriteBackError(); err != nil && f.kind == simNoFault {
+		// The kernel reports the earlier failure at this call; the write itself has happened.
+		f = simFault{err: err, kind: simFailWritten}
+	}
+	p, err := d.cutShort(f, p)
+	if len(p) == 0 || !d.inside("writeDurable", p, off) {
+		d.underway(c)
+		return err
+	}
+	c.seq = d.put(p, off)
+	d.underway(c)
+	if f.kind == simFailFlush {
+		lo, hi := off/simSectorSize, (off+int64(len(p))-1)/simSectorSize
+		d.failFlush(rand.New(rand.NewPCG(f.seed, 2)), func(s *simSectorState) bool { return s.no >= lo && s.no <= hi })
+		return f.err
+	}
+	for no := off / simSectorSize; no*simSectorSize < off+int64(len(p)); no++ {
+		d.persist(no, c.seq)
+	}
+	d.lengthAtLeast(off + int64(len(p)))
+	return err
+}
+
+func (d *simDisk) sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simSync, 0, 0)
+	upTo := d.seq
+	if err := d.takeWriteBackError(); err != nil && f.kind == simNoFault {
+		f = simFault{err: err, kind: simFailWritten}
+	}
+	d.underway(c)
+	switch f.kind {
+	case simFailBefore, simFailShort:
+		return f.err
+	case simFailFlush:
+		d.failFlush(rand.New(rand.NewPCG(f.seed, 3)), func(s *simSectorState) bool { return s.versions[0].seq <= upTo })
+		return f.err
+	}
+	for no := range d.cache {
+		d.persist(no, upTo)
+	}
+	d.settleLength(upTo)
+	return f.err
+}
+
+func (d *simDisk) grow(size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simGrow, size, 0)
+	if f.err == nil && size > d.cfg.capacity {
+		f.err = syscall.ENOSPC
+	}
+	if f.err != nil {
+		d.underway(c)
+		return f.err
+	}
+	if size < d.sizeNow {
+		d.violated("grow from %d to %d", d.sizeNow, size)
+		return nil
+	}
+	clear(d.live[d.sizeNow:size])
+	d.setSize(size)
+	d.seq++
+	d.lengths = append(d.lengths, simLength{size, d.seq})
+	d.remap()
+	d.underway(c)
+	return nil
+}
+
+func (d *simDisk) truncate(size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simTruncate, size, 0)
+	if f.err != nil {
+		d.underway(c)
+		return f.err
+	}
+	if size > d.sizeNow || size%simSectorSize != 0 {
+		d.violated("truncate from %d to %d", d.sizeNow, size)
+		return nil
+	}
+	// The cut sectors turn to zeros for whoever grows the file again; the medium holds them until a sync.
+	if n := d.sizeNow - size; n > 0 {
+		d.putVersion(make([]byte, n), size, true)
+		simFill(d.live[size:d.sizeNow], simPoison)
+	}
+	d.setSize(size)
+	d.lengths = append(d.lengths, simLength{size, d.seq})
+	d.underway(c)
+	return nil
+}
+
+func (d *simDisk) removed() (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simRemoved, 0, 0)
+	d.underway(c)
+	return d.gone && f.err == nil, f.err
+}
+
+func (d *simDisk) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simClose, 0, 0)
+	d.underway(c)
+	d.closed = true
+	return f.err
+}
+
+// reopen makes a closed disk usable again, as the next open of the same file by a live system would.
+func (d *simDisk) reopen() *simDisk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = false
+	d.old = nil
+	d.cur = nil
+	d.onCall, d.fault = nil, nil
+	d.remap()
+	return d
+}
+
+// ---- the cache
+
+func (d *simDisk) inside(op string, p []byte, off int64) bool {
+	if off%4096 != 0 || len(p)%4096 != 0 {
+		d.violated("%s %d+%d is not made of whole blocks", op, off, len(p))
+	}
+	if off < 0 || off+int64(len(p)) > d.sizeNow {
+		d.violated("%s %d+%d is outside the file of %d", op, off, len(p), d.sizeNow)
+		return false
+	}
+	return true
+}
+
+// cutShort returns what of p a faulty write puts into the cache, and the error to return.
+func (d *simDisk) cutShort(f simFault, p []byte) ([]byte, error) {
+	switch f.kind {
+	case simFailBefore:
+		return nil, f.err
+	case simFailShort:
+		pages := len(p) / simPageSize
+		return p[:rand.New(rand.NewPCG(f.seed, 4)).IntN(max(pages, 1))*simPageSize], f.err
+	}
+	return p, f.err
+}
+
+// put writes p into the cache and records the versions of its sectors.
+func (d *simDisk) put(p []byte, off int64) uint64 { return d.putVersion(p, off, false) }
+
+func (d *simDisk) putVersion(p []byte, off int64, hole bool) uint64 {
+	d.seq++
+	lo, hi := off/simSectorSize, (off+int64(len(p))+simSectorSize-1)/simSectorSize
+	before := bytes.Clone(d.live[lo*simSectorSize : hi*simSectorSize])
+	copy(d.live[off:], p)
+	after := bytes.Clone(d.live[lo*simSectorSize : hi*simSectorSize])
+	for no := lo; no < hi; no++ {
+		at := (no - lo) * simSectorSize
+		s := d.cache[no]
+		if s == nil {
+			s = &simSectorState{no: no, durable: before[at : at+simSectorSize : at+simSectorSize]}
+			d.cache[no] = s
+		}
+		if !s.dirty {
+			s.versions, s.dirty = nil, true
+		}
+		s.versions = append(s.versions, simVersion{after[at : at+simSectorSize : at+simSectorSize], d.seq, hole})
+	}
+	return d.seq
+}
+
+// persist puts the newest version of a dirty sector not younger than upTo on the medium.
+func (d *simDisk) persist(no int64, upTo uint64) {
+	s := d.cache[no]
+	if s == nil || !s.dirty {
+		return
+	}
+	i := 0
+	for i < len(s.versions) && s.versions[i].seq <= upTo {
+		i++
+	}
+	if i == 0 {
+		return
+	}
+	s.durable = s.versions[i-1].data
+	if s.versions = s.versions[i:]; len(s.versions) == 0 {
+		delete(d.cache, no)
+	}
+}
+
+func (d *simDisk) settleLength(upTo uint64) {
+	i := 0
+	for i+1 < len(d.lengths) && d.lengths[i+1].seq <= upTo {
+		i++
+	}
+	d.lengths = d.lengths[i:]
+	if len(d.lengths) == 1 {
+		for no := range d.cache { // cut off durably
+			if no*simSectorSize >= d.sizeNow {
+				delete(d.cache, no)
+			}
+		}
+	}
+}
+
+// lengthAtLeast makes a length durable that covers end, as a durable write must; the file may still be
+// shorter after a crash than it is now. A cut before the write cannot persist without the growth that made room for it.
+func (d *simDisk) lengthAtLeast(end int64) {
+	var lengths []simLength
+	for i, l := range d.lengths {
+		if l.size < end {
+			continue
+		}
+		if i > 0 && d.lengths[i-1].size < end {
+			lengths = append(lengths, simLength{end, d.lengths[i-1].seq})
+		}
+		lengths = append(lengths, l)
+	}
+	if len(lengths) > 0 {
+		d.lengths = lengths
+	}
+}
+
+// sorted returns the sectors of the cache that match, in the order of their first write.
+func (d *simDisk) sorted(match func(*simSectorState) bool) []*simSectorState {
+	var list []*simSectorState
+	for _, s := range d.cache {
+		if match(s) {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b *simSectorState) int {
+		if x, y := a.versions[0].seq, b.versions[0].seq; x != y {
+			return int(int64(x) - int64(y))
+		}
+		return int(a.no - b.no)
+	})
+	return list
+}
+
+// failFlush lets the write of matching dirty sectors fail: each is on the medium in some version, clean in the
+// cache, and some pages of the cache are dropped and read again.
+func (d *simDisk) failFlush(rng *rand.Rand, match func(*simSectorState) bool) {
+	written := []float64{0, 0.5, 0.9, 1}[rng.IntN(4)]
+	evicted := []float64{0, 0.3, 1}[rng.IntN(3)]
+	evict := map[int64]bool{}
+	for _, s := range d.sorted(func(s *simSectorState) bool { return s.dirty && match(s) }) {
+		page := s.no * simSectorSize / simPageSize
+		if _, known := evict[page]; !known {
+			evict[page] = rng.Float64() < evicted
+		}
+		if rng.Float64() < written {
+			s.durable = s.versions[rng.IntN(len(s.versions))].data
+		}
+		s.dirty = false
+		s.versions = s.versions[len(s.versions)-1:]
+		d.dropIf(s, evict[page])
+	}
+}
+
+// dropIf ends the special state of a clean sector when cache and medium agree, after an eviction if evict.
+func (d *simDisk) dropIf(s *simSectorState, evict bool) {
+	last := s.versions[len(s.versions)-1].data
+	inFile := (s.no+1)*simSectorSize <= d.sizeNow
+	if evict && inFile {
+		copy(d.live[s.no*simSectorSize:], s.durable)
+	}
+	if evict || bytes.Equal(last, s.durable) {
+		delete(d.cache, s.no)
+	}
+}
+
+// failWriteBack lets the kernel try in the background to write some dirty pages, and fail.
+func (d *simDisk) failWriteBack(rng *rand.Rand) {
+	dirty := d.sorted(func(s *simSectorState) bool { return s.dirty })
+	if len(dirty) == 0 {
+		return
+	}
+	pages := map[int64]bool{}
+	for range 1 + rng.IntN(3) {
+		pages[dirty[rng.IntN(len(dirty))].no*simSectorSize/simPageSize] = true
+	}
+	d.failFlush(rng, func(s *simSectorState) bool { return pages[s.no*simSectorSize/simPageSize] })
+	d.wbErr = syscall.EIO
+}
+
+func (d *simDisk) takeWriteBackError() error {
+	err := d.wbErr
+	d.wbErr = nil
+	return err
+}

@@ -1,0 +1,62 @@
+package alder
+
+// storage is the seam between the pager and whatever holds the bytes of a store: the real file
+// (storage_file.go), memory (storage_memory.go), a private copy-on-write mapping for read-only opens
+// (storage_private.go), and the simulated disk of the crash tests.
+//
+// Offsets and lengths are bytes. The pager writes whole pages, or whole 4 KiB blocks of the meta slots.
+// Only the one writer (or the checkpointer it hands over to) calls the methods that change something;
+// readers use nothing but the mapping.
+type storage interface {
+	// mapping returns the current mapping. Its data reaches at least to size() and may reach far beyond;
+	// bytes at or past size() must not be touched (they fault). A mapping never moves and never shrinks;
+	// when grow cannot extend it in place it makes a new one and the old one stays valid until it is
+	// handed to unmap.
+	mapping() *mapping
+
+	// unmap releases a mapping that is no longer current and that no reader uses any more.
+	unmap(m *mapping) error
+
+	// size is the current length of the store.
+	size() int64
+
+	// readAt reads through the ordinary (cached) path; it is for the few reads made before a mapping
+	// may be trusted. A short read is an error.
+	readAt(p []byte, off int64) error
+
+	// readMedium reads what is on the medium itself, past the page cache (O_DIRECT). ok is false, with no
+	// error, where the system offers no such read; the caller must then assume nothing about the medium.
+	// off and len(p) are multiples of 4096.
+	readMedium(p []byte, off int64) (ok bool, err error)
+
+	// writeAt puts p at off, inside size(). On return every reader of the mapping sees it; it is durable only
+	// after sync. A short write is an error.
+	writeAt(p []byte, off int64) error
+
+	// writeDurable is writeAt, and on return the range itself is durable (O_DSYNC, write-through, or
+	// a full flush where the system has nothing better). It does not flush other dirty ranges where that can
+	// be avoided.
+	writeDurable(p []byte, off int64) error
+
+	// sync makes everything written before the call durable, length included.
+	sync() error
+
+	// grow extends the store to size bytes, zero-filled, with real blocks reserved, so that a full disk is
+	// met here and not at write-back. On error the store is as it was.
+	grow(size int64) error
+
+	// truncate cuts the store to size bytes. No reader may use anything beyond.
+	truncate(size int64) error
+
+	// removed reports whether the file has lost its last name (deleted or replaced by a rename), so
+	// that nothing written to it can survive the process.
+	removed() (bool, error)
+
+	// close releases descriptors, locks and all mappings.
+	close() error
+}
+
+// mapping is one view of the store's bytes. It is immutable; see storage.mapping.
+type mapping struct {
+	data []byte
+}
