@@ -103,12 +103,12 @@ func TestDB_Close_FailedDuringAppend(t *testing.T) {
 			appending.stop()
 		}
 	}
-	d.fault = func(c simCall) simFault {
+	d.failing(func(c simCall) simFault {
 		if c.op == simSync {
 			return simFault{err: syscall.EIO, kind: simFailBefore}
 		}
 		return simFault{}
-	}
+	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

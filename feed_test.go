@@ -330,12 +330,12 @@ func TestFeed_Failed(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond) // it waits
 		}
-		d.fault = func(c simCall) simFault {
+		d.failing(func(c simCall) simFault {
 			if c.op == simWriteDurable {
 				return simFault{err: syscall.EIO, kind: simFailWritten}
 			}
 			return simFault{}
-		}
+		})
 		err = db.Update(func(tx *Tx) error { return tx.Bucket([]byte("b")).Put([]byte("lost"), []byte("x")) })
 		require.ErrorIs(t, err, ErrFailed)
 		if !late {

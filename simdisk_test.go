@@ -285,11 +285,12 @@ func (d *simDisk) enter(op simOp, off, length int64) (simCall, simFault) {
 	if d.closed {
 		d.violated("%s at %d after close", op, off)
 	}
-	if d.fault == nil {
+	fault := d.fault
+	if fault == nil {
 		return c, simFault{}
 	}
 	d.mu.Unlock()
-	f := d.fault(c)
+	f := fault(c)
 	d.mu.Lock()
 	if f.kind == simWriteBack {
 		d.failWriteBack(rand.New(rand.NewPCG(f.seed, 1)))
@@ -300,12 +301,20 @@ func (d *simDisk) enter(op simOp, off, length int64) (simCall, simFault) {
 
 // underway runs the crash point of c. It is called with the lock held and gives it up meanwhile.
 func (d *simDisk) underway(c simCall) {
-	if d.onCall == nil {
+	onCall := d.onCall
+	if onCall == nil {
 		return
 	}
 	d.mu.Unlock()
-	d.onCall(c)
+	onCall(c)
 	d.mu.Lock()
+}
+
+// failing sets which calls fail from now on, also while others, as those who follow the log, use the disk.
+func (d *simDisk) failing(fault func(simCall) simFault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = fault
 }
 
 // ---- storage
