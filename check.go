@@ -293,6 +293,9 @@ func (w *treeWalk) branch(p page, depth int, lo, hi []byte) (uint64, error) {
 	}
 	var sum uint64
 	for i := range n {
+		if i%announceEvery == 0 {
+			w.c.tx.snap.announceChildren(p, i, 1)
+		}
 		want, refs := p.childCount(i)
 		damaged := w.damaged
 		w.damaged = false

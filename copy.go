@@ -256,6 +256,9 @@ func (c *copier) children(p page, depth int) error {
 	n := p.count()
 	plen := p.prefixLen()
 	for i := range n {
+		if i%announceEvery == 0 {
+			c.tx.snap.announceChildren(p, i, 1)
+		}
 		var buf [headSize]byte
 		if rest, overflow := p.separatorRest(i, n, &buf); overflow && i > 0 {
 			if err := c.overflow(rest[inlinePrefix-plen:]); err != nil {

@@ -35,6 +35,9 @@ func (s stride) stepped(dir stride, crossed bool) stride {
 func (c *Cursor) lookAhead(dir stride, crossed bool) {
 	was := c.stride
 	c.stride = was.stepped(dir, crossed)
+	if crossed && c.stride*dir > 1 && c.bucket.tx.snap.cold.active() {
+		c.announce(int(dir), c.stride != was)
+	}
 	if !prefetch.Works || len(c.path) < 2 {
 		return
 	}
@@ -87,6 +90,16 @@ func (c *Cursor) neighbor(d int) (id pgid, keys int) {
 func (c *Cursor) askSlots(d int) {
 	if id, _ := c.neighbor(d); id != 0 {
 		prefetch.Bytes(c.bucket.tx.snap.raw(id, 1)[:askedSlots])
+	}
+}
+
+// announce lets the system read the next leaves while these are walked over; begin tells that the walk has just become one.
+func (c *Cursor) announce(d int, begin bool) {
+	if len(c.path) < 2 {
+		return
+	}
+	if up := &c.path[len(c.path)-2]; begin || up.i%announceEvery == 0 || d < 0 && up.i == up.p.count()-1 {
+		c.bucket.tx.snap.announceChildren(up.p, up.i+d, d)
 	}
 }
 

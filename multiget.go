@@ -91,9 +91,15 @@ func (b *Bucket) getGroup(keys, values [][]byte) error {
 
 // warm asks for the first lines of the page that r means, if it lies in the mapping.
 func (tx *Tx) warm(r pageRef) {
-	if r.id < tx.snap.highWater && (tx.w == nil || r.birth <= tx.w.written) {
-		warmBytes(tx.snap.raw(r.id, 1)[:firstLines])
+	s := tx.snap
+	if r.id >= s.highWater || tx.w != nil && r.birth > tx.w.written {
+		return
 	}
+	if s.cold.active() && !s.verified.has(r.id) {
+		s.cold.announce(r.id, r.id+1, s.shift) // the disk too can work on all of them at the same time
+		return
+	}
+	warmBytes(s.raw(r.id, 1)[:firstLines])
 }
 
 // warmCell asks for the cell where key is likely to be found, and returns its slot.

@@ -63,6 +63,7 @@ type pager struct {
 	epoch    uint64
 	path     string        // of the file, if it is in one
 	broken   chan struct{} // closed in the failed state
+	cold     *coldReads    // nil: reads never wait for a disk
 
 	// Atomic.
 	published  atomic.Pointer[snapshot] // nil when closed
@@ -389,7 +390,7 @@ func (pg *pager) publish(st state) {
 	mp := pg.st.mapping()
 	pg.published.Store(newSnapshot(snapshot{
 		id: st.id, root: st.root, count: st.count, sequence: st.sequence, highWater: st.highWater,
-		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(st.highWater),
+		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(st.highWater), cold: pg.cold,
 		treePages: st.treePages,
 	}))
 }

@@ -10,7 +10,7 @@ import (
 
 // openPager opens the store that st holds, or makes a new one if it is empty.
 func openPager(st storage, o pagerOptions) (*pager, error) {
-	pg := &pager{st: st, opts: o, writing: make(chan struct{}, 1), shrinking: make(chan struct{}, 1), stopping: make(chan struct{}), timers: map[*time.Timer]struct{}{}, broken: make(chan struct{})}
+	pg := &pager{st: st, opts: o, writing: make(chan struct{}, 1), shrinking: make(chan struct{}, 1), stopping: make(chan struct{}), timers: map[*time.Timer]struct{}{}, broken: make(chan struct{}), cold: newColdReads(st)}
 	if pg.opts.background == nil {
 		pg.opts.background = func(f func()) { go f() }
 	}
@@ -32,6 +32,9 @@ func openPager(st storage, o pagerOptions) (*pager, error) {
 	if err := pg.recover(); err != nil {
 		return nil, err
 	}
+	pg.commitMu.Lock()
+	defer pg.commitMu.Unlock()
+	pg.watchFaults()
 	return pg, nil
 }
 
@@ -175,7 +178,7 @@ func (pg *pager) snapshotOf(m *meta) *snapshot {
 	mp := pg.st.mapping()
 	return newSnapshot(snapshot{
 		id: m.txid, root: m.root, count: m.rootCount, sequence: m.rootSeq, highWater: m.highWater,
-		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(m.highWater),
+		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(m.highWater), cold: pg.cold,
 		mapRoot: m.mapRoot, mapLevels: m.mapLevels, mapFree: m.mapFree,
 	})
 }

@@ -169,6 +169,11 @@ func (pg *pager) grow(need int64) error {
 		pg.dropHistory() // as above
 		return fmt.Errorf("growing the store to %d bytes: %w", need, err)
 	}
+	if pg.cold != nil && pg.st.size() >= coldLeast {
+		pg.commitMu.Lock()
+		pg.watchFaults()
+		pg.commitMu.Unlock()
+	}
 	if pg.st.mapping() != was {
 		pg.old = append(pg.old, oldMapping{was, pg.tip.id})
 	}

@@ -19,6 +19,7 @@ type snapshot struct {
 	m         *mapping
 	data      []byte
 	verified  *verifiedPages
+	cold      *coldReads
 
 	// The free map on disk that describes this snapshot; mapLevels is 0 if there is none, because it is not durable.
 	mapRoot   pageRef
@@ -86,7 +87,7 @@ func (s *snapshot) remember(name []byte, o openedBucket) {
 }
 
 // verifiedPages has a bit for each page whose checksum and structure have been verified since the store was opened, or which
-// was written by this process.
+// was written by this process. In cold mode they are forgotten now and then (cold.go).
 type verifiedPages struct {
 	words []uint64 // atomic
 	never bool     // of a failed store: pages may change under it, so each is verified whenever it is read
@@ -144,13 +145,17 @@ func (s *snapshot) readPage(r pageRef) (page, error) {
 	p := s.raw(r.id, 1)
 	// Where in the page a search will look is known when the header has come. The next lines hold that in small pages, and part of it in large ones.
 	prefetch.Bytes(p[cacheLine:firstLines])
+	known := s.verified.has(r.id)
+	if !known {
+		s.cold.fetch(int64(r.id)<<s.shift, 1<<s.shift)
+	}
 	if p.birth() != r.birth || p.id() != r.id {
 		return nil, strayPage(p, r)
 	}
 	if k := p.kind(); k != kindLeaf && k != kindBranch {
 		return nil, corrupt(r.id, "found a page of kind %v where a leaf or branch must be", k)
 	}
-	if !s.verified.has(r.id) {
+	if !known {
 		if err := s.verify(p); err != nil {
 			return nil, err
 		}
@@ -185,6 +190,10 @@ func (s *snapshot) readRun(r overflowRef) ([]byte, error) {
 		return nil, corrupt(r.id, "overflow run of %d pages passes the end of the store, which has %d", n, s.highWater)
 	}
 	p := s.raw(r.id, n)
+	known := s.verified.has(r.id)
+	if !known {
+		s.cold.fetch(int64(r.id)<<s.shift, int64(n)<<s.shift)
+	}
 	if p.birth() != r.birth || p.id() != r.id || p.kind() != kindOverflow {
 		return nil, strayPage(p, r.pageRef)
 	}
@@ -192,7 +201,7 @@ func (s *snapshot) readRun(r overflowRef) ([]byte, error) {
 		return nil, corrupt(r.id, "overflow run of %d bytes, its reference says %d", p.runLength(), r.length)
 	}
 	end := pageHeader + r.length
-	if !s.verified.has(r.id) {
+	if !known {
 		if !p[:end].sealed() {
 			return nil, corrupt(r.id, "checksum of an overflow run of %d bytes does not match", r.length)
 		}

@@ -56,6 +56,17 @@ type storage interface {
 	close() error
 }
 
+// fetcher is a storage whose mapping may have to wait for a disk.
+type fetcher interface {
+	storage
+	// fetch brings n bytes at off into memory in a system call, and reports whether it had to wait for them.
+	fetch(off, n int64) (waited bool)
+	// announce lets the system begin to read n bytes at off, and waits for nothing.
+	announce(off, n int64)
+	// touchRandomly says that the mapping is, or is not, touched at random places.
+	touchRandomly(on bool)
+}
+
 // mapping is one view of the store's bytes. It is immutable; see storage.mapping.
 type mapping struct {
 	data []byte

@@ -37,6 +37,7 @@ type fileStorage struct {
 	// Atomic.
 	current atomic.Pointer[mapping]
 	length  atomic.Int64
+	random  atomic.Pointer[os.File] // for reads ahead of the mapping; opened by the first
 
 	// Writer only.
 	physical  int64    // length of the file; more than length after a truncation that had to be put off
@@ -50,9 +51,11 @@ type fileStorage struct {
 	old    []*mapping   // mappings that are no longer current and not yet unmapped
 	over   func() error // releases the private mapping that was laid over the file; nil if there is none
 	closed bool
+
+	notRandom bool // there is no descriptor for reads ahead of the mapping
 }
 
-var _ storage = (*fileStorage)(nil)
+var _ fetcher = (*fileStorage)(nil)
 
 // zeros is what growth writes where the system cannot reserve blocks in another way.
 var zeros [256 << 10]byte
@@ -321,6 +324,9 @@ func (s *fileStorage) close() error {
 	}
 	if s.direct != nil {
 		errs = append(errs, s.direct.Close(), releaseMemory(s.directBuf))
+	}
+	if f := s.random.Load(); f != nil {
+		errs = append(errs, f.Close())
 	}
 	for _, d := range s.synchronous {
 		errs = append(errs, d.f.Close())

@@ -167,7 +167,7 @@ func (db *DB) newWriteTx(id txid) *Tx {
 	mp := pg.st.mapping()
 	m := &writeTx{snap: snapshot{
 		id: pg.tip.id, root: pg.tip.root, count: pg.tip.count, sequence: pg.tip.sequence, highWater: pg.fl.highWater,
-		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(pg.fl.highWater), treePages: pg.tip.treePages,
+		shift: pg.shift, m: mp, data: mp.data, verified: pg.coverVerified(pg.fl.highWater), cold: pg.cold, treePages: pg.tip.treePages,
 	}}
 	tx, w, s := &m.tx, &m.w, &m.snap
 	w.id, w.written, w.highWater, w.changes, w.freed = id, pg.published.Load().id, pg.fl.highWater, pg.changes[:0], pg.freed[:0]
