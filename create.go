@@ -11,11 +11,10 @@ import (
 
 var creationMarker = [...]byte{'a', 'l', 'd', 'e', 'r', ' ', 's', 't', 'o', 'r', 'e', ' ', 'i', 'n', ' ', 'c', 'r', 'e', 'a', 't', 'i', 'o', 'n', '\n'}
 
-// The pages of a new store, which has room for the first commits too.
+// The pages of a new store: an empty root. It has no free map, for no page of it is free, and room for the first commit, which writes
+// a root and a map while the first meta, which is the one to fall back on, still leads to this one.
 const (
 	initialRoot  = firstPage
-	initialIndex = firstPage + 1
-	initialBits  = firstPage + 2
 	initialPages = 8
 	initialTxid  = txid(1)
 )
@@ -23,18 +22,9 @@ const (
 // initialImage is a new store without its metas. It depends on nothing but the page size.
 func initialImage(ps int) []byte {
 	buf := make([]byte, initialPages*ps)
-	at := func(id pgid, k pageKind) page {
-		p := page(buf[int(id)*ps : (int(id)+1)*ps])
-		p.clearHeader(k, pageRef{id, initialTxid})
-		return p
-	}
-	at(initialRoot, kindLeaf).seal()
-	at(initialBits, kindMapBits).seal()
-	p := at(initialIndex, kindMapIndex)
-	p.setCount(1)
-	store48(p[mapHeader:], uint64(initialBits))
-	store48(p[mapHeader+6:], uint64(initialTxid))
-	p.seal()
+	root := page(buf[initialRoot*pgid(ps) : (initialRoot+1)*pgid(ps)])
+	root.clearHeader(kindLeaf, pageRef{initialRoot, initialTxid})
+	root.seal()
 	return buf
 }
 
@@ -76,8 +66,7 @@ func (pg *pager) create() error {
 	}
 	m := meta{
 		pageSize: ps, fileID: newFileID(), sequence: 1, txid: initialTxid, root: pageRef{initialRoot, initialTxid},
-		highWater: initialBits + 1, fileLength: length,
-		mapRoot: pageRef{initialIndex, initialTxid}, mapLevels: 2, clean: true,
+		highWater: initialRoot + 1, fileLength: length, clean: true,
 	}
 	m.encode(slot, 1)
 	return pg.st.writeDurable(slot, int64(ps))

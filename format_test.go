@@ -183,6 +183,8 @@ func TestFormatDocument_Text(t *testing.T) {
 	require.Contains(t, string(data), "`alder store in creation` and a line feed")
 	require.Equal(t, 512<<10, initialPages*maxPageSize)
 	require.Contains(t, string(data), "at most 512 KiB of nothing but zeros")
+	require.Equal(t, pgid(4), initialRoot+1)
+	require.Contains(t, string(data), "no map: levels, root and free pages are 0 in its meta,\nand the mark is 4.")
 	require.Equal(t, (4096-64)*8, mapSpan(4096))
 	require.Equal(t, (4096-64)/20, mapFanout(4096))
 	var bucket [bucketHeader]byte

@@ -90,6 +90,10 @@ func (f *freelist) open(m *meta) error {
 	span, fanout := mapSpan(f.pageSize), mapFanout(f.pageSize)
 	want := (int(m.highWater) + span - 1) / span
 	sizes := mapShape(want, fanout)
+	if m.mapLevels == 0 { // a new store, in which nothing is free
+		_, err := f.chunk(want - 1)
+		return err
+	}
 	if len(sizes) != m.mapLevels {
 		return corrupt(m.mapRoot.id, "free map has %d levels, %d pages need %d", m.mapLevels, m.highWater, len(sizes))
 	}

@@ -31,11 +31,7 @@ func runFreelistModel(t *testing.T, seed uint64) {
 		}
 		return p, nil
 	}
-	image := initialImage(ps)
-	for _, id := range []pgid{initialIndex, initialBits} {
-		disk[id] = page(slices.Clone(image[int(id)*ps : int(id+1)*ps]))
-	}
-	m := meta{pageSize: ps, txid: 1, highWater: initialBits + 1, mapRoot: pageRef{initialIndex, 1}, mapLevels: 2}
+	m := meta{pageSize: ps, txid: 1, highWater: initialRoot + 1}
 	f := newFreelist(ps, load)
 	if err := f.open(&m); err != nil {
 		t.Fatal(err)

@@ -185,7 +185,9 @@ func (m *meta) validate(slot int) error {
 		return corrupt(id, "meta: file length is %d, the high water mark is %d pages of %d bytes", m.fileLength, m.highWater, m.pageSize)
 	case m.root.id < firstPage || m.root.id >= m.highWater || m.root.birth > m.txid:
 		return corrupt(id, "meta: root page is %d of transaction %d, pages end at %d and transactions at %d", m.root.id, m.root.birth, m.highWater, m.txid)
-	case m.mapRoot.id < firstPage || m.mapRoot.id >= m.highWater || m.mapLevels < 1 || m.mapLevels > maxMapLevels:
+	case m.mapLevels == 0 && (m.mapRoot != pageRef{} || m.mapFree != 0 || m.highWater != firstPage+1):
+		return corrupt(id, "meta: no free map, but it is not a new store")
+	case m.mapLevels != 0 && (m.mapRoot.id < firstPage || m.mapRoot.id >= m.highWater || m.mapLevels < 1 || m.mapLevels > maxMapLevels):
 		return corrupt(id, "meta: free map is at page %d with %d levels", m.mapRoot.id, m.mapLevels)
 	case m.logBegin != 0 && (m.logBegin < firstPage || m.logBegin > maxPgid || m.logPages < 1):
 		return corrupt(id, "meta: the redo log is in %d pages from page %d on", m.logPages, m.logBegin)
