@@ -2,6 +2,7 @@ package alder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -114,6 +115,9 @@ func openFile(file *fileStorage, created bool, o *Options) (*DB, error) {
 		return openStorage(private, o)
 	}
 	db, err := openStorage(file, o)
+	if errors.Is(err, errIncoherent) {
+		return nil, fmt.Errorf("%w (file system: %s)", err, fileSystemName(file.file))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +126,6 @@ func openFile(file *fileStorage, created bool, o *Options) (*DB, error) {
 		if err := file.syncDir(); err != nil {
 			return nil, fmt.Errorf("syncing the directory of a new store: %w", err)
 		}
-	}
-	if err := file.checkCoherence(db.pager.offset(ownerPage)); err != nil {
-		return nil, err
 	}
 	return db, nil
 }

@@ -1,6 +1,8 @@
 package alder
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -165,11 +167,22 @@ func (pg *pager) confirmMeta(c chosenMeta) error {
 	return nil
 }
 
+// errIncoherent says that what is written through a descriptor is not seen through the mapping, which network file systems and some in
+// user space do not keep.
+var errIncoherent = errors.New("the file system does not show in a mapped file what was written to it; no store can be written there")
+
+// writeOwner says in the owner page who has the store open, and finds out with that whether the mapping shows what is written.
 func (pg *pager) writeOwner() error {
 	buf := make([]byte, pg.pageSize)
 	encodeOwner(buf, time.Now())
-	if err := pg.st.writeAt(buf, pg.offset(ownerPage)); err != nil {
+	off := pg.offset(ownerPage)
+	seen := pg.st.mapping().data[off : off+int64(pg.pageSize)]
+	before := bytes.Clone(seen) // this look brings the page in, the next one shows whether it is kept up to date
+	if err := pg.st.writeAt(buf, off); err != nil {
 		return fmt.Errorf("writing the owner page: %w", err)
+	}
+	if !bytes.Equal(seen, buf) {
+		return errors.Join(errIncoherent, pg.st.writeAt(before, off))
 	}
 	return nil
 }

@@ -1,8 +1,6 @@
 package alder
 
 import (
-	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -347,42 +344,6 @@ func syncDir(path string) error {
 	if err := syncDirectory(filepath.Dir(path)); err != nil {
 		return &fs.PathError{Op: "sync directory of", Path: path, Err: innermost(err)}
 	}
-	return nil
-}
-
-// checkCoherence makes sure that what is written through a descriptor is seen through the mapping, which network file
-// systems and some in user space do not keep. It uses the 4 KiB at scratchOff, which must belong to the caller, and restores them.
-func (s *fileStorage) checkCoherence(scratchOff int64) error {
-	const block = 4096
-	before := make([]byte, block)
-	if err := s.readAt(before, scratchOff); err != nil {
-		return err
-	}
-	pattern, seen := make([]byte, block), make([]byte, block)
-	rand.Read(pattern)
-	// Twice: the first look brings the page in, the second shows whether it is kept up to date.
-	for i := range 2 {
-		pattern[0] ^= byte(i)
-		if err := s.writeAt(pattern, scratchOff); err != nil {
-			return err
-		}
-		if err := s.readMapped(seen, scratchOff); err != nil {
-			return errors.Join(err, s.writeAt(before, scratchOff))
-		}
-		if !bytes.Equal(seen, pattern) {
-			err := fmt.Errorf("the file system (%s) does not show in a mapped file what was written to it; no store can be written there", fileSystemName(s.file))
-			return errors.Join(&fs.PathError{Op: "open", Path: s.path, Err: err}, s.writeAt(before, scratchOff))
-		}
-	}
-	return s.writeAt(before, scratchOff)
-}
-
-// readMapped copies from the mapping.
-func (s *fileStorage) readMapped(p []byte, off int64) (err error) {
-	data := s.mapping().data
-	defer restoreFault(debug.SetPanicOnFault(true))
-	defer recoverFault(data, &err)
-	copy(p, data[off:])
 	return nil
 }
 

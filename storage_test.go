@@ -599,23 +599,28 @@ func TestFileStorage_Removed(t *testing.T) {
 	require.True(t, removed(), "replaced by a rename")
 }
 
-// Ensures that the check for coherence accepts this file system, refuses a mapping that shows something else, and restores
-// the caller's bytes both times.
+// Ensures that a store is not opened for writing where the mapping shows something else than what was written, that the error names the
+// file system, and that the owner page has its old bytes then.
 func TestFileStorage_Coherence(t *testing.T) {
-	s := newStorage(t, fileOptions{})
-	require.NoError(t, s.grow(4*testBlock))
-	want := randomBytes(rand.New(rand.NewPCG(1, 1)), 4*testBlock)
-	require.NoError(t, s.writeAt(want, 0))
-	require.NoError(t, s.checkCoherence(testBlock))
-	require.Equal(t, want, s.mapping().data[:4*testBlock])
+	path := filepath.Join(storageDir(t), "store")
+	db, err := Open(path, 0o600, nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
 
+	s := openFileFor(t, path, fileOptions{})
 	real := s.mapping()
 	s.current.Store(&mapping{data: bytes.Clone(want)})
-	err := s.checkCoherence(2 * testBlock)
-	require.ErrorContains(t, err, "file system")
-	require.ErrorContains(t, err, s.path)
+	_, err = openFile(s, false, &Options{})
+	require.ErrorIs(t, err, errIncoherent)
+	require.ErrorContains(t, err, "file system: "+fileSystemName(s.file))
 	s.current.Store(real)
-	require.Equal(t, want, real.data[:4*testBlock])
+	require.Equal(t, want, real.data[:len(want)])
+
+	db, err = openFile(s, false, &Options{})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
 }
 
 // Ensures that a direct read, where there is one, gives what is on the medium, whatever the buffer's alignment.
@@ -687,7 +692,7 @@ func lockedBytes() (int64, bool) {
 	return 0, false
 }
 
-// Ensures that a truncated file is an error, not the end of the program, also where a storage itself reads the mapping.
+// Ensures that a truncated file is an error, not the end of the program.
 func TestFileStorage_TruncatedByOthers(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not shorten a mapped file")
@@ -697,8 +702,9 @@ func TestFileStorage_TruncatedByOthers(t *testing.T) {
 	require.NoError(t, os.Truncate(s.path, osPageSize))
 	needFaultAddress(t, s.mapping(), osPageSize)
 	var fault *FaultError
-	require.ErrorAs(t, s.readMapped(make([]byte, 10), 4*osPageSize), &fault)
-	require.InDelta(t, 4*osPageSize, fault.Offset, 10, "which of the bytes is read first is up to copy")
+	_, err := guardedRead(s.mapping(), int64(4*osPageSize))
+	require.ErrorAs(t, err, &fault)
+	require.EqualValues(t, 4*osPageSize, fault.Offset)
 	require.ErrorIs(t, s.readAt(make([]byte, 10), 4*osPageSize), io.ErrUnexpectedEOF)
 }
 
