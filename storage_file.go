@@ -326,7 +326,9 @@ func (s *fileStorage) close() error {
 		errs = append(errs, f.Close())
 	}
 	for _, d := range s.synchronous {
-		errs = append(errs, d.f.Close())
+		if d.f != nil {
+			errs = append(errs, d.f.Close())
+		}
 	}
 	// Last, so that who gets the lock next finds nothing of ours in use.
 	errs = append(errs, unlockFile(s.file), s.file.Close())
@@ -381,24 +383,31 @@ func (s *fileStorage) openSynchronous() {
 	if synchronousFlag == 0 || runtime.GOOS == "windows" && s.opts.openFile != nil {
 		return
 	}
-	n := durableFiles
-	if s.opts.openFile != nil {
-		n = 1 // it may count
-	}
-	for range n {
-		f, err := s.reopen(os.O_RDWR | synchronousFlag)
-		if err == nil && !isSynchronous(f) {
-			f.Close()
-			err = errors.New("the flag for synchronous writes was dropped")
+	d := &durableFile{}
+	if err := s.openDurable(d); err != nil {
+		if s.opts.logger != nil {
+			s.opts.logger.Warn("no synchronous descriptor; each commit syncs the whole file", "path", s.path, "error", err)
 		}
-		if err != nil {
-			if len(s.synchronous) == 0 && s.opts.logger != nil {
-				s.opts.logger.Warn("no synchronous descriptor; each commit syncs the whole file", "path", s.path, "error", err)
-			}
-			return
-		}
-		s.synchronous = append(s.synchronous, &durableFile{f: f})
+		return
 	}
+	s.synchronous = append(s.synchronous, d)
+	for s.opts.openFile == nil && len(s.synchronous) < durableFiles { // a custom OpenFile may count
+		s.synchronous = append(s.synchronous, &durableFile{})
+	}
+}
+
+// openDurable opens d.
+func (s *fileStorage) openDurable(d *durableFile) error {
+	f, err := s.reopen(os.O_RDWR | synchronousFlag)
+	if err != nil {
+		return err
+	}
+	if !isSynchronous(f) {
+		f.Close()
+		return errors.New("the flag for synchronous writes was dropped")
+	}
+	d.f = f
+	return nil
 }
 
 // durableFile is a descriptor whose writes are durable by themselves.
@@ -407,18 +416,23 @@ func (s *fileStorage) openSynchronous() {
 // time through the same one, whichever asks first would be told, and the other, whose page it may be, would succeed.
 type durableFile struct {
 	mu sync.Mutex
-	f  *os.File
+	f  *os.File // nil: not opened yet; the first one is open from the beginning
 }
 
 // durableFiles is the number of such descriptors: for an append, a run of the log that is made ready, and a long value or a meta.
 const durableFiles = 3
 
-// durableFile returns a descriptor that nobody uses, with its lock.
+// durableFile returns a descriptor that nobody uses, with its lock. Another one is opened when it is first needed, for many a store is opened
+// for a read or two; if that fails the first one must do.
 func (s *fileStorage) durableFile() *durableFile {
 	for _, d := range s.synchronous {
-		if d.mu.TryLock() {
+		if !d.mu.TryLock() {
+			continue
+		}
+		if d.f != nil || s.openDurable(d) == nil {
 			return d
 		}
+		d.mu.Unlock()
 	}
 	d := s.synchronous[0]
 	d.mu.Lock()

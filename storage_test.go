@@ -75,7 +75,9 @@ func eachStorage(t *testing.T, test func(t *testing.T, s storage)) {
 	t.Run("file without synchronous descriptor", func(t *testing.T) {
 		s := newStorage(t, fileOptions{})
 		for _, d := range s.synchronous {
-			require.NoError(t, d.f.Close())
+			if d.f != nil {
+				require.NoError(t, d.f.Close())
+			}
 		}
 		s.synchronous = nil
 		test(t, s)
@@ -853,8 +855,10 @@ func TestFileStorage_DurableTogether(t *testing.T) {
 	for range s.synchronous {
 		d := s.durableFile()
 		require.False(t, taken[d])
+		require.True(t, isSynchronous(d.f))
 		taken[d] = true
 	}
+	require.Len(t, taken, durableFiles)
 	written := make(chan error)
 	go func() { written <- s.writeDurable(make([]byte, 4096), 0) }()
 	select {
@@ -866,4 +870,26 @@ func TestFileStorage_DurableTogether(t *testing.T) {
 		d.mu.Unlock()
 	}
 	require.NoError(t, <-written)
+}
+
+// Ensures that a descriptor which cannot be opened when it is needed costs time and not the write.
+func TestFileStorage_DurableOneOnly(t *testing.T) {
+	s := newStorage(t, fileOptions{})
+	require.NoError(t, s.grow(1<<20))
+	if len(s.synchronous) == 0 {
+		t.Skip("no synchronous descriptors here")
+	}
+	gone := errors.New("no more")
+	s.opts.openFile = func(string, int, os.FileMode) (*os.File, error) { return nil, gone }
+	d := s.durableFile()
+	written := make(chan error)
+	go func() { written <- s.writeDurable([]byte("late"), 0) }()
+	select {
+	case <-written:
+		t.Fatal("through which descriptor?")
+	case <-time.After(20 * time.Millisecond):
+	}
+	d.mu.Unlock()
+	require.NoError(t, <-written)
+	require.Equal(t, "late", string(s.mapping().data[:4]))
 }
