@@ -22,7 +22,7 @@ const bucketsExample = `  kvctl buckets app.alder
 
 type bucketsCommand struct {
 	*cli
-	depth int
+	depth countFlag
 }
 
 func newBucketsCommand(c *cli) *cobra.Command {
@@ -38,7 +38,7 @@ func newBucketsCommand(c *cli) *cobra.Command {
 			return b.run(cmd.Context(), args[0], args[1:])
 		},
 	}
-	cmd.Flags().IntVar(&b.depth, "depth", 0, "print at most `N` levels (0: all)")
+	cmd.Flags().Var(&b.depth, "depth", "print at most `N` levels (0: all)")
 	c.addJSONFlag(cmd, "print a JSON object a line, one for each bucket")
 	return cmd
 }
@@ -51,9 +51,6 @@ type bucketsResult struct {
 }
 
 func (b *bucketsCommand) run(ctx context.Context, store string, rest []string) error {
-	if b.depth < 0 {
-		return usageErrorf("buckets: --depth %d is negative", b.depth)
-	}
 	path, err := optionalBucket(rest)
 	if err != nil {
 		return err
@@ -82,7 +79,7 @@ func (b *bucketsCommand) printInside(ctx context.Context, out *bufio.Writer, out
 		if err := b.printBucket(out, result, name, level); err != nil {
 			return err
 		}
-		if b.depth > 0 && level+1 == b.depth {
+		if b.depth > 0 && countFlag(level+1) == b.depth {
 			return nil
 		}
 		return b.printInside(ctx, out, inner, innerPath, level+1)

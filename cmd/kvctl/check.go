@@ -36,11 +36,11 @@ type checkResult struct {
 
 type checkCommand struct {
 	*cli
-	most int
+	most countFlag
 }
 
 func newCheckCommand(c *cli) *cobra.Command {
-	k := &checkCommand{cli: c}
+	k := &checkCommand{cli: c, most: 100}
 	cmd := &cobra.Command{
 		Use:               "check DB",
 		Short:             "Verify every page of a store",
@@ -50,7 +50,7 @@ func newCheckCommand(c *cli) *cobra.Command {
 		ValidArgsFunction: c.completeArguments,
 		RunE:              func(cmd *cobra.Command, args []string) error { return k.run(cmd.Context(), args[0]) },
 	}
-	cmd.Flags().IntVar(&k.most, "max-errors", 100, "stop after `N` faults (0: never)")
+	cmd.Flags().Var(&k.most, "max-errors", "stop after `N` faults (0: never)")
 	c.addJSONFlag(cmd, "print a JSON object")
 	return cmd
 }
@@ -117,7 +117,7 @@ func (k *checkCommand) check(ctx context.Context, tx *alder.Tx, result *checkRes
 	}
 	for err := range tx.Check(alder.WithProgress(count)) {
 		result.add(err)
-		if len(result.Errors) == k.most {
+		if countFlag(len(result.Errors)) == k.most {
 			break
 		}
 	}
@@ -152,7 +152,7 @@ func (k *checkCommand) examine(ctx context.Context, store string, result *checkR
 	}
 	result.Pages = report.Pages
 	for _, d := range report.Damage {
-		if k.most == 0 || len(result.Errors) < k.most {
+		if k.most == 0 || countFlag(len(result.Errors)) < k.most {
 			result.add(d)
 		}
 	}
@@ -173,7 +173,7 @@ func (k *checkCommand) print(store string, result checkResult) error {
 		}
 		switch n := len(result.Errors); {
 		case n == 0:
-		case n == k.most:
+		case countFlag(n) == k.most:
 			fmt.Fprintf(out, "stopped after %s; --max-errors 0 finds all\n", counted(n, "fault"))
 		case !k.quiet:
 			fmt.Fprintf(out, "%s: %s, %s; kvctl salvage rebuilds a store from the rest\n", store, counted(n, "fault"), lostKeys(result.LostKeys, result.Unknown))

@@ -77,7 +77,7 @@ func newRootCommand(c *cli) *cobra.Command {
 	})
 	flags := root.PersistentFlags()
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "print no progress, summaries or \"not found\"")
-	flags.DurationVar(&c.timeout, "timeout", 0, "how long to wait for a locked store (0: not at all)")
+	flags.Var((*durationFlag)(&c.timeout), "timeout", "how long to wait for a locked store (0: not at all)")
 	root.AddCommand(
 		newPutCommand(c), newGetCommand(c), newDelCommand(c), newScanCommand(c), newCountCommand(c), newBucketsCommand(c),
 		newLoadCommand(c), newDumpCommand(c),
@@ -184,6 +184,50 @@ func completeFlag(cmd *cobra.Command, flag string, values []string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
 		panic("kvctl: " + err.Error()) // only for a flag that does not exist
 	}
+}
+
+// countFlag is a number of things. A number that no command line could mean is not shown as a default.
+type countFlag uint64
+
+const noLimit = countFlag(math.MaxUint64)
+
+func (f *countFlag) Type() string { return "count" }
+
+func (f *countFlag) String() string {
+	if *f == noLimit {
+		return ""
+	}
+	return strconv.FormatUint(uint64(*f), 10)
+}
+
+func (f *countFlag) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return errors.New("want a number, 0 or more")
+	}
+	*f = countFlag(n)
+	return nil
+}
+
+// durationFlag is a time to wait.
+type durationFlag time.Duration
+
+func (f *durationFlag) Type() string { return "duration" }
+
+func (f *durationFlag) String() string {
+	if *f == 0 {
+		return "0" // which the help text does not show as a default
+	}
+	return time.Duration(*f).String()
+}
+
+func (f *durationFlag) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return errors.New("want a time like 500ms, 30s or 5m")
+	}
+	*f = durationFlag(d)
+	return nil
 }
 
 // sizeFlag is a number of bytes, with an optional unit.

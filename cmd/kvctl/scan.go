@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"math"
 
 	"github.com/spf13/cobra"
 
@@ -37,12 +36,12 @@ type scanCommand struct {
 	keyFormat, format    *encodingFlag
 	bounds               *boundsFlags
 	reverse              bool
-	limit, offset        uint64
+	limit, offset        countFlag
 	keysOnly, valuesOnly bool
 }
 
 func newScanCommand(c *cli) *cobra.Command {
-	s := &scanCommand{cli: c}
+	s := &scanCommand{cli: c, limit: noLimit}
 	cmd := &cobra.Command{
 		Use:               "scan DB [BUCKET]",
 		Short:             "Print the keys and values of a bucket in order",
@@ -62,9 +61,8 @@ func newScanCommand(c *cli) *cobra.Command {
 	s.bounds = addBoundsFlags(cmd, s.keyFormat)
 	flags := cmd.Flags()
 	flags.BoolVar(&s.reverse, "reverse", false, "from the last key to the first")
-	flags.Uint64Var(&s.limit, "limit", math.MaxUint64, "print at most `N` entries")
-	flags.Lookup("limit").DefValue = "" // no limit
-	flags.Uint64Var(&s.offset, "offset", 0, "skip the first `N` entries")
+	flags.Var(&s.limit, "limit", "print at most `N` entries")
+	flags.Var(&s.offset, "offset", "skip the first `N` entries")
 	flags.BoolVar(&s.keysOnly, "keys-only", false, "print no values")
 	flags.BoolVar(&s.valuesOnly, "values-only", false, "print no keys")
 	c.addJSONFlag(cmd, "print a JSON object a line, as kvctl load --format jsonl reads them")
@@ -129,7 +127,7 @@ func (s *scanCommand) entries(b *alder.Bucket, r keyRange) iter.Seq2[[]byte, []b
 		return b.Range(r.from, r.to)
 	}
 	count := b.Count(r.from, r.to)
-	if s.offset >= count {
+	if uint64(s.offset) >= count {
 		return none
 	}
 	var before uint64 // how many keys precede the range
@@ -137,10 +135,10 @@ func (s *scanCommand) entries(b *alder.Bucket, r keyRange) iter.Seq2[[]byte, []b
 		before = b.Rank(r.from)
 	}
 	if s.reverse {
-		last, _ := b.At(before + count - 1 - s.offset)
+		last, _ := b.At(before + count - 1 - uint64(s.offset))
 		return b.RangeBackward(r.from, append(bytes.Clone(last), 0)) // up to and including last
 	}
-	first, _ := b.At(before + s.offset)
+	first, _ := b.At(before + uint64(s.offset))
 	return b.Range(first, r.to)
 }
 

@@ -43,7 +43,7 @@ func TestScan_Offset(t *testing.T) {
 			r.to = key.Draw(t, "to")
 		}
 		r.empty = r.to != nil && bytes.Compare(r.from, r.to) >= 0
-		s := &scanCommand{offset: rapid.Uint64Range(0, 12).Draw(t, "offset"), reverse: rapid.Bool().Draw(t, "reverse")}
+		s := &scanCommand{offset: countFlag(rapid.Uint64Range(0, 12).Draw(t, "offset")), reverse: rapid.Bool().Draw(t, "reverse")}
 
 		var want []string
 		for _, k := range keys {
