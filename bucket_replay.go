@@ -1,6 +1,7 @@
 package alder
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -59,7 +60,10 @@ func (p *replayer) apply(id txid, record []byte) error {
 	p.in, p.r.b, p.r.bad = &p.tx.w.root, record, false
 	var o operation
 	for p.r.next(&o) {
-		if err := p.do(&o); err != nil {
+		if err := p.do(&o); isMistake(err) {
+			// What is in the log has been done once: the tree is not the one that it was done to, or the record says something else.
+			return corrupt(0, "redo log: transaction %d cannot be done again: %v", id, err)
+		} else if err != nil {
 			return fmt.Errorf("replaying transaction %d of the redo log: %w", id, err)
 		}
 	}
@@ -67,6 +71,14 @@ func (p *replayer) apply(id txid, record []byte) error {
 		return corrupt(0, "redo log: the record of transaction %d makes no sense", id)
 	}
 	return nil
+}
+
+// isMistake reports whether err says that an operation is impossible, whatever the disk does.
+func isMistake(err error) bool {
+	return slices.ContainsFunc([]error{
+		ErrBucketNotFound, ErrBucketExists, ErrBucketNameRequired, ErrBucketTooDeep, ErrSameBuckets, ErrIncompatibleValue,
+		ErrKeyRequired, ErrKeyTooLarge, ErrValueTooLarge,
+	}, func(mistake error) bool { return errors.Is(err, mistake) })
 }
 
 func (p *replayer) do(o *operation) (err error) {

@@ -2,9 +2,11 @@ package alder
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -211,5 +213,56 @@ func TestHostile_BucketCycle(t *testing.T) {
 				t.Fatal("no error")
 			}
 		})
+	}
+}
+
+// Ensures that a log which cannot be done again, because the tree is not the one that it was written for, is corruption.
+//
+// It was "bucket not found", as if the caller had asked for a bucket that does not exist: errors.Is(err, ErrCorrupt) was false, and kvctl
+// ended with the code for a missing key.
+func TestHostile_ReplayOfWrongTree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	db, err := Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := db.Update(func(tx *Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte("bucket-one"))
+			if err != nil {
+				return err
+			}
+			return b.Put([]byte{'k', byte(i)}, []byte("v"))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := int(db.pager.durable.root.id) * db.PageSize()
+	image, err := os.ReadFile(path) // as a kill leaves it, with a log
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := page(image[root : root+4096])
+	i := bytes.Index(p, []byte("bucket-one"))
+	if i < 0 {
+		t.Fatal("the root has no such bucket")
+	}
+	p[i+len("bucket-one")-1] = 'f'
+	p.seal()
+	for _, readOnly := range []bool{true, false} {
+		if err := os.WriteFile(path, image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		db, err := Open(path, 0o600, &Options{ReadOnly: readOnly})
+		if err == nil {
+			db.Close()
+			t.Fatal("opened")
+		}
+		if !errors.Is(err, ErrCorrupt) || errors.Is(err, ErrBucketNotFound) || !strings.Contains(err.Error(), "redo log: transaction 3") {
+			t.Fatal(err)
+		}
 	}
 }
