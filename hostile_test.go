@@ -3,6 +3,7 @@ package alder
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -65,6 +66,42 @@ func TestHostile_MetaOverflow(t *testing.T) {
 	if err == nil {
 		db.Close()
 		t.Fatal("opened")
+	}
+}
+
+// Ensures that no field of the metas, under a valid checksum, makes Open or anything after it panic, hang, or fail without saying that the
+// file is damaged: absurd page sizes, lengths, roots, a store of many pages that says it has no free map.
+func TestHostile_MetaFields(t *testing.T) {
+	path := craftedFile(t, func(tx *Tx) error {
+		b, err := tx.CreateBucket([]byte("b"))
+		for i := 0; err == nil && i < 300; i++ {
+			err = b.Put(fmt.Appendf(nil, "key %d", i), make([]byte, 60))
+		}
+		return err
+	})
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off := offMetaMagic; off+4 <= metaBytes; off += 4 {
+		for _, value := range []uint32{0, 3, 1 << 31, 1<<32 - 1} {
+			image := bytes.Clone(whole)
+			for slot := range 2 {
+				if p := page(image[slot*4096 : slot*4096+metaBytes]); p.sealed() {
+					le.PutUint32(p[off:], value)
+					p.seal()
+				}
+			}
+			openFuzzed(t, image)
+			if off == offMetaMapLevels && value == 0 {
+				d := loadSimDisk(simConfig{}, image)
+				_, err := openStorage(d, &Options{})
+				d.release()
+				if err == nil || !strings.Contains(err.Error(), "no free map, but it is not a new store") {
+					t.Fatal(err)
+				}
+			}
+		}
 	}
 }
 

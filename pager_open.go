@@ -25,7 +25,11 @@ func openPager(st storage, o pagerOptions) (*pager, error) {
 	}
 	if fresh {
 		if o.readOnly {
-			return nil, fmt.Errorf("%w: the file is empty, and a read-only open does not create a store", ErrInvalid)
+			what := "the file is empty"
+			if st.size() > 0 {
+				what = "nothing was ever stored in the file"
+			}
+			return nil, fmt.Errorf("%w: %s, and a read-only open does not create a store", ErrInvalid, what)
 		}
 		if err := pg.create(); err != nil {
 			return nil, fmt.Errorf("creating the store: %w", err)

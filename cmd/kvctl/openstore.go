@@ -66,6 +66,9 @@ func missingStore(path string) error {
 // able to end it.
 func (c *cli) open(ctx context.Context, path string, options alder.Options) (*alder.DB, error) {
 	const turn = 100 * time.Millisecond
+	if path == "" {
+		return nil, usageErrorf("DB is empty; name the file of a store")
+	}
 	start := time.Now()
 	for {
 		options.Timeout = min(turn, max(0, c.timeout-time.Since(start)))
