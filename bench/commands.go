@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,8 +31,13 @@ var quickWorkloads = []string{"S1", "R1", "R2", "R7", "W1", "W3", "W4"}
 // states of the page cache.
 var variants = []string{
 	"R1@g=2", "R1@g=4", "R1@g=16",
-	"R2@n=10k", "R2@n=100k",
+	"R2@n=0.01x", "R2@n=0.1x",
 	"W1@g=4", "W1@g=16",
+	"W4@n=0.01x", "W4@n=0.1x", "W4@n=10x",
+	"R2@n=0.1x,v=20", "R2@n=0.1x,v=1000", "R2@n=0.1x,v=10000",
+	"W4@n=0.1x,v=20", "W4@n=0.1x,v=1000", "W4@n=0.1x,v=10000",
+	"R2@n=0.1x,page=16384", "R2@n=0.1x,page=65536",
+	"W4@n=0.1x,page=16384", "W4@n=0.1x,page=65536",
 	"W1@cache=small", "W1@cache=large", "W4@cache=small", "W4@cache=large",
 }
 
@@ -49,9 +55,10 @@ type config struct {
 	params                   workload.Params
 	reps                     int
 	dir, out, resume         string
-	timeout                  time.Duration
+	timeout, budget          time.Duration
+	loadLimit                time.Duration
 	cache                    string
-	profile                  bool
+	profile, dryRun          bool
 }
 
 func (c *config) flags(name string) *flag.FlagSet {
@@ -74,6 +81,9 @@ func (c *config) flags(name string) *flag.FlagSet {
 	f.StringVar(&c.out, "out", "", "directory for the results (default: results/NAME-TIME)")
 	f.StringVar(&c.resume, "resume", "", "results.jsonl of an interrupted round: trials that are in it are not run again")
 	f.BoolVar(&c.profile, "profile", false, "keep a CPU profile of each timed part beside the results; it costs a little")
+	f.DurationVar(&c.budget, "budget", 0, "time that the whole round may take, such as 60m; what each trial gets is planned (default: as long as it takes)")
+	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan with its estimated times, and run nothing")
+	f.DurationVar(&c.loadLimit, "load-limit", 0, "time after which a load is cut and reported as such (default: never; of a round with a budget, a part of it)")
 	f.DurationVar(&c.timeout, "timeout", 20*time.Minute, "longest that one trial may take")
 	return f
 }
@@ -81,6 +91,7 @@ func (c *config) flags(name string) *flag.FlagSet {
 func (c *config) options(name string, workloads []string) (round.Options, error) {
 	o := round.Options{
 		Name: name, Reps: c.reps, Params: c.params, Dir: c.dir, Timeout: c.timeout, Progress: os.Stderr,
+		Budget: c.budget, LoadLimit: c.loadLimit, FixedTime: c.params.Seconds != 0,
 	}
 	if c.records != "" {
 		n, err := workload.Count(c.records)
@@ -118,6 +129,9 @@ func (c *config) options(name string, workloads []string) (round.Options, error)
 	if o.Reps < 1 {
 		return o, fmt.Errorf("%w: -reps must be 1 at least", errUsage)
 	}
+	if c.budget < 0 || c.loadLimit < 0 {
+		return o, fmt.Errorf("%w: times must not be negative", errUsage)
+	}
 	return o, nil
 }
 
@@ -150,8 +164,34 @@ func roundCommand(name string) func(context.Context, []string) error {
 		if options.Params.Root, err = treeRoot(options.Params.Root); err != nil {
 			return err
 		}
+		if err := c.earlier(&options); err != nil {
+			return err
+		}
+		if options, err = round.Fit(options); err != nil {
+			return err
+		}
+		if c.dryRun {
+			return round.PrintPlan(os.Stdout, options)
+		}
 		return c.runRound(ctx, options)
 	}
+}
+
+// earlier takes over the trials of the round that is resumed, and what it spent its time on.
+func (c *config) earlier(o *round.Options) error {
+	if c.resume == "" {
+		return nil
+	}
+	header, trials, err := readResults(c.resume)
+	if err != nil {
+		return err
+	}
+	o.Done, o.Level = trials, header.Level
+	if o.Level != nil && o.Budget == 0 {
+		// Without a budget of its own it has the time that the first one had.
+		o.Budget = time.Duration(header.BudgetSeconds * float64(time.Second))
+	}
+	return nil
 }
 
 func parseError(err error) error {
@@ -162,7 +202,7 @@ func parseError(err error) error {
 }
 
 // fullRound is every workload and then the variants; those on the same records stand together, so that few stores
-// are kept at a time.
+// are kept at a time, and those that overwrite records behind those that read them, so that few stores are copied.
 func fullRound() []string {
 	names := []string{"S1"} // before the loaded stores are opened again
 	for _, w := range workload.All() {
@@ -172,19 +212,23 @@ func fullRound() []string {
 	}
 	names = append(names, variants...)
 	first := map[string]int{} // where the records of a workload are used for the first time
-	content := func(name string) string {
-		w, p, err := workload.Resolve(name, workload.Params{})
-		if err != nil || w.Store == workload.Empty {
-			return ""
-		}
-		return p.StoreKey()
-	}
+	wears := map[string]int{} // 1 for those that overwrite records
+	content := map[string]string{}
 	for i, name := range names {
-		if _, ok := first[content(name)]; !ok {
-			first[content(name)] = i
+		w, p, err := workload.Resolve(name, workload.Params{})
+		if err == nil && w.Store != workload.Empty {
+			content[name] = w.StoreKey(p)
+			if w.Store == workload.Worn {
+				wears[name] = 1
+			}
+		}
+		if _, ok := first[content[name]]; !ok {
+			first[content[name]] = i
 		}
 	}
-	slices.SortStableFunc(names, func(a, b string) int { return first[content(a)] - first[content(b)] })
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Or(first[content[a]]-first[content[b]], wears[a]-wears[b])
+	})
 	return names
 }
 
@@ -206,11 +250,6 @@ func (c *config) runRound(ctx context.Context, o round.Options) (err error) {
 	}
 	if err := os.MkdirAll(c.out, 0o755); err != nil {
 		return err
-	}
-	if c.resume != "" {
-		if o.Done, err = readTrials(c.resume); err != nil {
-			return err
-		}
 	}
 	path := filepath.Join(c.out, "results.jsonl")
 	if c.resume != "" && sameFile(path, c.resume) {
@@ -247,12 +286,7 @@ func sameFile(a, b string) bool {
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
-// readTrials reads the trials of a results file. A last line that was cut short by an interruption is left out.
-func readTrials(path string) ([]workload.Result, error) {
-	_, trials, err := readResults(path)
-	return trials, err
-}
-
+// readResults reads a file of results. A last line that was cut short by an interruption is left out.
 func readResults(path string) (header round.Header, trials []workload.Result, err error) {
 	file, err := os.Open(path)
 	if err != nil {

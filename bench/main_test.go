@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,6 +70,32 @@ func TestRun_Usage(t *testing.T) {
 	require.Equal(t, 0, run(context.Background(), []string{"list"}))
 }
 
+// A dry run prints the plan and leaves nothing; a budget that makes no sense is refused.
+func TestRun_DryRun(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.Equal(t, 0, run(context.Background(), []string{"full", "-budget", "30m", "-dry-run"}))
+	require.Equal(t, 2, run(context.Background(), []string{"full", "-budget", "-1m"}))
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// A resumed round has the level and, unless it is given another, the budget of the first.
+func TestResume_Level(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	header := `{"type":"round","name":"full","reps":3,"budget_seconds":600,"level":{"number":4,"seconds":0.7,"reps":[3,3,1,1,1]}}`
+	require.NoError(t, os.WriteFile(path, []byte(header+"\n"), 0o600))
+	c := config{resume: path}
+	var o round.Options
+	require.NoError(t, c.earlier(&o))
+	require.Equal(t, 0.7, o.Level.Seconds)
+	require.Equal(t, 10*time.Minute, o.Budget)
+	o = round.Options{Budget: time.Minute}
+	require.NoError(t, c.earlier(&o))
+	require.Equal(t, time.Minute, o.Budget)
+}
+
 // The rounds name workloads that exist.
 func TestRounds(t *testing.T) {
 	for _, names := range [][]string{quickWorkloads, fullRound()} {
@@ -88,7 +115,7 @@ func TestFullRound_Grouped(t *testing.T) {
 		require.NoError(t, err)
 		key := ""
 		if w.Store != workload.Empty {
-			key = p.StoreKey()
+			key = w.StoreKey(p)
 		}
 		require.True(t, key == last || !seen[key], "%s goes back to %q", name, key)
 		seen[key], last = true, key

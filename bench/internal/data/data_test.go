@@ -205,3 +205,33 @@ func TestTable(t *testing.T) {
 	_, err = Tree(filepath.Join(root, "none"))
 	require.Error(t, err)
 }
+
+// The words of a tree are read once and then found in the cache; half a file there is an error and not half a set.
+func TestCachedWords(t *testing.T) {
+	root, cache := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(root, "x.go"), []byte("package x // x y_1"), 0o644))
+	first, err := CachedWords(root, cache)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(root, "x.go")))
+	again, err := CachedWords(root, cache)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	path := filepath.Join(cache, "words.gob")
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, whole[:len(whole)/2], 0o644))
+	_, err = CachedWords(root, cache)
+	require.Error(t, err)
+	_, err = CachedWords(root, "")
+	require.ErrorContains(t, err, "no words")
+}
+
+// The first records of a set are a set.
+func TestFirst(t *testing.T) {
+	set, err := NewSynthetic(100, 16, 100, false, 1, 0)
+	require.NoError(t, err)
+	part := First(set, 10)
+	require.Equal(t, 10, part.Len())
+	require.Equal(t, set.Key(7, nil), part.Key(7, nil))
+	require.Equal(t, SumOf(set, 0, 10), SumOf(part, 0, 10))
+}

@@ -15,9 +15,11 @@ func init() {
 	Register(&Engine{
 		Name:      "alder",
 		Version:   alderVersion,
-		Settings:  "default options",
+		Settings:  "default options; NoAutoShrink where free pages are what is measured",
 		LazyMeans: "NoSync: a crash of the machine loses the latest transactions",
 		Open:      openAlder,
+		PageSizes: true,
+		BulkBytes: bulkBytes,
 	})
 }
 
@@ -38,7 +40,9 @@ type alderStore struct {
 }
 
 func openAlder(c Config) (Store, error) {
-	db, err := alder.Open(filepath.Join(c.Dir, "alder.db"), 0o600, &alder.Options{NoSync: c.Durability == Lazy})
+	db, err := alder.Open(filepath.Join(c.Dir, "alder.db"), 0o600, &alder.Options{
+		NoSync: c.Durability == Lazy, PageSize: c.PageSize, NoAutoShrink: c.KeepFree,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ func init() {
 			LazyMeans: "NoSync: a crash of the machine can corrupt the file",
 			DataOf:    of,
 			OnDemand:  of != "",
+			PageSizes: true,
+			BulkBytes: bulkBytes,
 			Open: func(c Config) (Store, error) {
 				return openBolt(c, e.freelist, e.batch)
 			},
@@ -46,7 +48,7 @@ type boltStore struct {
 }
 
 func openBolt(c Config, freelist bbolt.FreelistType, batch bool) (Store, error) {
-	options := &bbolt.Options{FreelistType: freelist, NoSync: c.Durability == Lazy}
+	options := &bbolt.Options{FreelistType: freelist, NoSync: c.Durability == Lazy, PageSize: c.PageSize}
 	if c.LongReaders {
 		// bbolt's advice against a deadlock: growing beyond the map waits for all readers.
 		options.InitialMmapSize = 16 << 30

@@ -39,6 +39,10 @@ type Config struct {
 	LongReaders bool
 	// Cold says that the store is larger than the memory.
 	Cold bool
+	// KeepFree asks for free pages to stay in the file.
+	KeepFree bool
+	// PageSize is that of a new store, 0 = the engine's default. Only engines with PageSizes are given one.
+	PageSize int
 }
 
 // Engine is an adapter and what a report says of it.
@@ -65,6 +69,11 @@ type Engine struct {
 	// MaxRecords bounds the records of a store, 0 = no bound; MaxReason says why.
 	MaxRecords int
 	MaxReason  string
+	// PageSizes says that the size of a page is a choice.
+	PageSizes bool
+	// BulkBytes is the payload of a transaction in the load of a large store: much for engines that copy pages, since
+	// a transaction writes each page once. 0 = a few megabytes.
+	BulkBytes int
 }
 
 // ProgramSpec is what a program that reads an engine's store is told.
@@ -163,6 +172,9 @@ func Reason(err error) (reason string, ok bool) {
 	}
 	return "", false
 }
+
+// bulkBytes is Engine.BulkBytes of the engines that copy pages.
+const bulkBytes = 256 << 20
 
 var registry []*Engine
 

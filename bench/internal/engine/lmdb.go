@@ -20,7 +20,7 @@ func lmdbEngine(name string, writeMap bool, settings string) *Engine {
 	}
 	return &Engine{
 		Name: name, Version: lmdb.Version, Settings: settings, LazyMeans: lazy,
-		DataOf: of, OnDemand: writeMap,
+		DataOf: of, OnDemand: writeMap, BulkBytes: bulkBytes,
 		Missing: func() string {
 			if err := lmdb.Available(); err != nil {
 				return err.Error()

@@ -23,6 +23,7 @@ func init() {
 			"64 MB page cache; one WITHOUT ROWID table; prepared statements; one writing connection",
 		LazyMeans: "synchronous=NORMAL: a crash of the machine loses the latest transactions",
 		Open:      openSQLite,
+		BulkBytes: bulkBytes,
 	})
 }
 

@@ -26,7 +26,7 @@ func Limit(bytes int64) (*Cage, error) {
 		if _, err := os.Stat(filepath.Join(kind.root, "cgroup.procs")); err != nil {
 			continue
 		}
-		cage := &Cage{dir: filepath.Join(kind.root, fmt.Sprintf("alder-bench-%d", os.Getpid())), back: kind.root}
+		cage := &Cage{dir: cageOf(kind.root, os.Getpid()), back: kind.root}
 		if err := os.Mkdir(cage.dir, 0o755); err != nil {
 			return nil, fmt.Errorf("no memory control group can be made: %w", err)
 		}
@@ -40,6 +40,18 @@ func Limit(bytes int64) (*Cage, error) {
 		return cage, nil
 	}
 	return nil, errors.New("this system has no memory control groups")
+}
+
+func cageOf(root string, pid int) string {
+	return filepath.Join(root, fmt.Sprintf("alder-bench-%d", pid))
+}
+
+// Sweep removes the control group of a process that was ended within it, if there is one.
+func Sweep(pid int) {
+	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		// A group that is not there, or that the kernel still uses, is no reason to fail: it limits nobody.
+		_ = os.Remove(cageOf(root, pid))
+	}
 }
 
 func enter(group string) error {

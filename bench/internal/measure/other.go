@@ -41,6 +41,9 @@ func Folios(string) (FolioState, error) { return FolioState{}, errLinuxOnly }
 // Limit is not available on this system.
 func Limit(int64) (*Cage, error) { return nil, errLinuxOnly }
 
+// Sweep does nothing on this system.
+func Sweep(int) {}
+
 // Cage limits a process's memory on Linux.
 type Cage struct{}
 

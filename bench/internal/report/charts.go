@@ -96,7 +96,7 @@ func (r *Report) bars(g *group) (*chart, error) {
 		bar.Color, bar.LineStyle.Width = ink(name), 0
 		p.Add(bar)
 		labels.XYs = append(labels.XYs, plotter.XY{X: max(x, 0), Y: at})
-		labels.Labels = append(labels.Labels, number(ratios[i])+" ×")
+		labels.Labels = append(labels.Labels, number(ratios[i])+" ×"+r.marks(g.name, name))
 	}
 	values, err := plotter.NewLabels(labels)
 	if err != nil {
@@ -331,8 +331,26 @@ var scalings = []scaling{
 		func(p workload.Params) int { return p.Goroutines }},
 	{"durable put over goroutines (W1, W2, W3)", "goroutines", []string{"W1", "W1@g=4", "W2", "W1@g=16", "W3"},
 		func(p workload.Params) int { return p.Goroutines }},
-	{"random Get over data size (R2, R4)", "records", []string{"R2@n=10k", "R2@n=100k", "R2", "R4"},
-		func(p workload.Params) int { return p.Records }},
+	{"random Get over data size (R2, R4)", "records", []string{"R2@n=0.01x", "R2@n=0.1x", "R2", "R4"}, recordsOf},
+	{"durable puts, 100 per transaction, over data size (W4)", "records",
+		[]string{"W4@n=0.01x", "W4@n=0.1x", "W4", "W4@n=10x"}, recordsOf},
+	{"random Get over value size (R2, a tenth of the records)", "bytes of a value",
+		[]string{"R2@n=0.1x,v=20", "R2@n=0.1x", "R2@n=0.1x,v=1000", "R2@n=0.1x,v=10000"}, valueOf},
+	{"durable puts, 100 per transaction, over value size (W4, a tenth of the records)", "bytes of a value",
+		[]string{"W4@n=0.1x,v=20", "W4@n=0.1x", "W4@n=0.1x,v=1000", "W4@n=0.1x,v=10000"}, valueOf},
+	{"random Get over page size (R2, a tenth of the records)", "bytes of a page",
+		[]string{"R2@n=0.1x", "R2@n=0.1x,page=16384", "R2@n=0.1x,page=65536"}, pageOf},
+	{"durable puts, 100 per transaction, over page size (W4, a tenth of the records)", "bytes of a page",
+		[]string{"W4@n=0.1x", "W4@n=0.1x,page=16384", "W4@n=0.1x,page=65536"}, pageOf},
+}
+
+func recordsOf(p workload.Params) int { return p.Records }
+func valueOf(p workload.Params) int   { return p.ValueSize }
+
+// pageOf is the size of a page; the engines that take part have the same default.
+func pageOf(p workload.Params) int {
+	const usual = 4096
+	return cmp.Or(p.PageSize, usual)
 }
 
 // scales draws operations per second over a knob, both logarithmic.

@@ -122,7 +122,9 @@ type verdict struct {
 	reference float64 // what the limit multiplies; 1 for absolute limits
 	bound     float64
 	unknown   string // why there is no verdict
-	reached   bool
+	// marks and referenceMarks are those of the two figures.
+	marks, referenceMarks string
+	reached               bool
 }
 
 // judge compares the goals of the workloads that were run with their figures.
@@ -134,14 +136,14 @@ func (r *Report) judge() []verdict {
 		}
 		v := verdict{goal: g, reference: 1}
 		own, ok := r.figure(g.workload, "alder", g.measure)
-		v.alder = own.Median
+		v.alder, v.marks = own.Median, r.marks(g.workload, "alder")
 		if !ok {
 			v.unknown = r.why(g.workload, "alder")
 			verdicts = append(verdicts, v)
 			continue
 		}
 		if g.of != "" {
-			if v.reference, ok = r.reference(g); !ok {
+			if v.reference, v.referenceMarks, ok = r.reference(g); !ok {
 				v.unknown = "no figure of " + g.of
 				verdicts = append(verdicts, v)
 				continue
@@ -160,15 +162,18 @@ func (r *Report) judge() []verdict {
 	return verdicts
 }
 
-// reference finds the figure that a goal is measured against.
-func (r *Report) reference(g goal) (float64, bool) {
+// reference finds the figure that a goal is measured against, and its marks.
+func (r *Report) reference(g goal) (value float64, marks string, ok bool) {
 	workload, measure := g.workload, g.measure
 	if g.ofWorkload != "" {
 		workload, measure = g.ofWorkload, g.ofMeasure
 	}
 	if g.of != bestPeer {
 		f, ok := r.figure(workload, g.of, measure)
-		return f.Median, ok
+		if ok {
+			marks = r.marks(workload, g.of)
+		}
+		return f.Median, marks, ok
 	}
 	best, found := 0.0, false
 	for _, e := range r.engines(workload) {
@@ -177,8 +182,8 @@ func (r *Report) reference(g goal) (float64, bool) {
 			continue
 		}
 		if !found || (g.atLeast && f.Median > best) || (!g.atLeast && f.Median < best) {
-			best, found = f.Median, true
+			best, marks, found = f.Median, r.marks(workload, e), true
 		}
 	}
-	return best, found
+	return best, marks, found
 }

@@ -16,6 +16,7 @@ type page struct {
 	Machine  table
 	Goals    table
 	Overview table
+	Marks    string // what the marks mean that figures of the page have
 	Settings table
 	Bars     []*chart
 	CDFs     []*chart
@@ -39,6 +40,7 @@ func (r *Report) HTML(w io.Writer) error {
 		Settings: r.engineTable(),
 	}
 	p.Engines = p.Overview.Head[2:]
+	p.Marks = explain(p.Overview.text())
 	if err := r.addCharts(&p); err != nil {
 		return err
 	}
@@ -128,7 +130,7 @@ summary{cursor:pointer}ul{margin:8px 0;padding-left:20px;font-size:13px}
 <details><summary>Where it was measured</summary><div class="words">{{template "table" .Machine}}</div></details>
 <details><summary>Engines and their settings</summary><div class="words">{{template "table" .Settings}}</div></details>
 {{if .Goals.Rows}}<h2>Goals</h2>{{template "table" .Goals}}{{end}}
-<h2>All workloads</h2><p class="dim">Medians over the repetitions.</p>{{template "table" .Overview}}
+<h2>All workloads</h2><p class="dim">Medians over the repetitions. {{.Marks}}</p>{{template "table" .Overview}}
 {{if .Bars}}<h2>Beside bbolt</h2><p class="dim">How many times as good as bbolt: faster, or smaller where the figure is a size. The scale is logarithmic; bbolt is 1.</p>
 <div class="charts">{{template "charts" .Bars}}</div>{{end}}
 {{if .Scales}}<h2>Scaling</h2>{{template "legend" .Engines}}<div class="charts">{{template "charts" .Scales}}</div>{{end}}

@@ -20,9 +20,10 @@ func (r *Report) Markdown(w io.Writer) error {
 	p.table(goalTable(verdicts))
 	p.line("## All workloads")
 	p.line("")
-	p.line("Medians over the repetitions.")
+	overview := r.overview()
+	p.line("%s", strings.TrimSpace("Medians over the repetitions. "+explain(overview.text())))
 	p.line("")
-	p.table(r.overview())
+	p.table(overview)
 	for _, name := range r.order {
 		g := r.workloads[name]
 		p.line("### %s: %s", name, g.def.Title)

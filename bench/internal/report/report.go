@@ -82,7 +82,7 @@ func (r *Report) figure(name, engine, measure string) (Figure, bool) {
 	var values []float64
 	unit := ""
 	for _, t := range g.engines[engine] {
-		if t.Error != "" || t.NA != "" {
+		if !measured(t) {
 			continue
 		}
 		for _, m := range t.Measures {
@@ -92,6 +92,64 @@ func (r *Report) figure(name, engine, measure string) (Figure, bool) {
 		}
 	}
 	return summarize(values, unit)
+}
+
+// measured reports whether a trial has figures.
+func measured(t workload.Result) bool { return t.Error == "" && t.NA == "" && t.LeftOut == "" }
+
+// Marks stand behind figures that are not what the others beside them are; legend explains them.
+const (
+	fewerMark   = "†"
+	cutMark     = "‡"
+	shorterMark = "§"
+)
+
+var legend = []struct{ mark, means string }{
+	{fewerMark, "of fewer repetitions than the round has"},
+	{cutMark, "of work that was cut before its end, see the workload's notes"},
+	{shorterMark, "measured for a shorter time than alder's figure"},
+}
+
+// marks returns the marks of an engine's figure at a workload.
+func (r *Report) marks(name, engine string) string {
+	g := r.workloads[name]
+	n, cut, shorter := 0, false, false
+	longest := 0.0
+	for _, t := range g.engines["alder"] {
+		longest = max(longest, t.Params.Seconds)
+	}
+	for _, t := range g.engines[engine] {
+		if measured(t) {
+			n++
+			cut = cut || t.Cut != ""
+			shorter = shorter || t.Params.Seconds < 0.99*longest
+		}
+	}
+	text := ""
+	if n > 0 && n < r.Header.Reps && !g.def.Once {
+		text += fewerMark
+	}
+	if cut {
+		text += cutMark
+	}
+	if shorter {
+		text += shorterMark
+	}
+	return text
+}
+
+// explain says in one line what the marks mean that a text contains.
+func explain(text string) string {
+	var parts []string
+	for _, l := range legend {
+		if strings.Contains(text, l.mark) {
+			parts = append(parts, l.mark+" "+l.means)
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, "; ") + "."
 }
 
 func summarize(values []float64, unit string) (Figure, bool) {
@@ -110,7 +168,7 @@ func summarize(values []float64, unit string) (Figure, bool) {
 func (r *Report) state(name, engine string, of func(workload.State) float64) (float64, bool) {
 	var values []float64
 	for _, t := range r.workloads[name].engines[engine] {
-		if t.Error == "" && t.NA == "" {
+		if measured(t) {
 			values = append(values, of(t.State))
 		}
 	}
@@ -130,6 +188,9 @@ func (r *Report) why(name, engine string) string {
 		}
 		if t.NA != "" {
 			return "n/a: " + t.NA
+		}
+		if t.LeftOut != "" {
+			return "left out: " + t.LeftOut
 		}
 	}
 	return "not run"
@@ -186,6 +247,12 @@ func (g *group) notes() []string {
 			if t.Error != "" {
 				add("FAILED: "+firstLine(t.Error), e)
 			}
+			if t.Cut != "" {
+				add(t.Cut, e)
+			}
+			if t.LeftOut != "" {
+				add("left out: "+t.LeftOut, e)
+			}
 			for _, n := range t.Notes {
 				add(n, e)
 			}
@@ -223,8 +290,41 @@ func (g *group) describe() string {
 	if p.Compressible > 0 {
 		parts = append(parts, fmt.Sprintf("%g of the values compressible", p.Compressible))
 	}
+	if p.PageSize > 0 {
+		parts = append(parts, fmt.Sprintf("pages of %s bytes", thousands(float64(p.PageSize))))
+	}
+	if timed := g.timed(); timed != "" {
+		parts = append(parts, timed)
+	}
 	parts = append(parts, string(p.Durability)+" durability", "page cache "+string(p.Cache))
 	return strings.Join(parts, ", ")
+}
+
+// timed says how long the trials were timed, where that is what ends them.
+func (g *group) timed() string {
+	var seconds []float64
+	for _, e := range g.order {
+		for _, t := range g.engines[e] {
+			if measured(t) && endsByTime(t) {
+				seconds = append(seconds, t.Params.Seconds)
+			}
+		}
+	}
+	f, ok := summarize(seconds, "")
+	if !ok {
+		return ""
+	}
+	if f.Min != f.Max {
+		return fmt.Sprintf("timed for %g to %g s after %g s of warm-up", f.Min, f.Max, g.params.Warm)
+	}
+	return fmt.Sprintf("timed for %g s after %g s of warm-up", f.Max, g.params.Warm)
+}
+
+// endsByTime reports whether a trial did as much as its time allowed, and not a certain amount of work.
+func endsByTime(t workload.Result) bool {
+	return slices.ContainsFunc(t.Measures, func(m workload.Measure) bool {
+		return slices.Contains([]string{"ops/s", "forward", "count", "MB/s", "commit p50"}, m.Name)
+	})
 }
 
 // number writes a figure with as many digits as it deserves.

@@ -67,6 +67,62 @@ func TestFigure(t *testing.T) {
 	require.Equal(t, 2.5, even.Median)
 }
 
+// Figures that are not what the others beside them are have marks, which are explained where they stand.
+func TestMarks(t *testing.T) {
+	r := canned(t)
+	require.Equal(t, "", r.marks("R1", "alder"))
+	require.Equal(t, fewerMark, r.marks("R1", "lmdb-c"), "one of three repetitions")
+	require.Equal(t, "", r.marks("W6", "alder"), "is not repeated in any round")
+	trials := []workload.Result{
+		{Workload: "W7", Engine: "alder", Params: workload.Params{Seconds: 2}},
+		{Workload: "W7", Engine: "bbolt", Params: workload.Params{Seconds: 2}, Cut: "load cut after 10 s at 5 of 9 records"},
+		{Workload: "W7", Engine: "lmdb", Params: workload.Params{Seconds: 1}},
+		{Workload: "W7", Engine: "sqlite", LeftOut: "no time was left"},
+	}
+	for i := range trials {
+		trials[i].Measures = []workload.Measure{{Name: "puts/s", Value: 5, Unit: "1/s"}}
+	}
+	r = New(round.Header{Reps: 1}, trials)
+	require.Equal(t, cutMark, r.marks("W7", "bbolt"))
+	require.Equal(t, shorterMark, r.marks("W7", "lmdb"))
+	_, ok := r.figure("W7", "sqlite", "puts/s")
+	require.False(t, ok)
+	require.Equal(t, "left out: no time was left", r.why("W7", "sqlite"))
+	var out bytes.Buffer
+	require.NoError(t, r.Markdown(&out))
+	for _, want := range []string{
+		"bbolt: load cut after 10 s at 5 of 9 records", "sqlite: left out: no time was left",
+		"‡ of work that was cut before its end, see the workload's notes; § measured for a shorter time than alder's figure.",
+	} {
+		require.Contains(t, out.String(), want)
+	}
+	require.Empty(t, explain("nothing"))
+}
+
+// A round that has little time keeps the engines that goals are measured against.
+func TestGoals_Needed(t *testing.T) {
+	for _, g := range goals {
+		w, err := workload.Find(g.workload)
+		require.NoError(t, err)
+		if g.of != "" && g.of != bestPeer {
+			require.True(t, w.Needs(g.of), "%s needs %s", g.workload, g.of)
+		}
+	}
+}
+
+// Every chart of scaling draws workloads that the full round runs, each with its own value of the knob.
+func TestScalings(t *testing.T) {
+	for _, s := range scalings {
+		seen := map[int]bool{}
+		for _, name := range s.workloads {
+			_, p, err := workload.Resolve(name, workload.Params{})
+			require.NoError(t, err)
+			require.False(t, seen[s.knob(p)], "%s: %s", s.title, name)
+			seen[s.knob(p)] = true
+		}
+	}
+}
+
 // Goals are judged by the medians: against a peer, against a number, and without a figure.
 func TestJudge(t *testing.T) {
 	verdicts := map[string]verdict{}
@@ -107,7 +163,7 @@ func TestMarkdown(t *testing.T) {
 		"| S7 | file bytes | – |  |  | failed: WRONG ANSWERS: one |",
 		"bbolt: n/a: has no call that looks up several keys",
 		"alder: FAILED: WRONG ANSWERS: one",
-		"| alder | 400 ns | 300–500 | 5.00 |",
+		"| alder | 400 ns | 3 | 300–500 | 5.00 |",
 	} {
 		require.Contains(t, text, want)
 	}

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/alderdb/alder/bench/internal/workload"
 )
@@ -17,6 +18,15 @@ type row struct {
 	Cells []string
 	// Class marks rows: "alder" for its own, "reached" and "missed" for verdicts.
 	Class string
+}
+
+// text is everything that the table says.
+func (t table) text() string {
+	var text strings.Builder
+	for _, r := range t.Rows {
+		text.WriteString(strings.Join(r.Cells, " "))
+	}
+	return text.String()
 }
 
 // goalTable lists the verdicts.
@@ -38,7 +48,8 @@ func goalTable(verdicts []verdict) table {
 				against += " / processors"
 			}
 			if v.unknown == "" && v.reference != 0 {
-				against += fmt.Sprintf(" (%s; ratio %s)", quantity(v.reference, unit), number(v.alder/v.reference))
+				against += fmt.Sprintf(" (%s%s; ratio %s)", quantity(v.reference, unit), v.referenceMarks,
+					number(v.alder/v.reference))
 			}
 		}
 		cells := []string{v.workload, v.measure}
@@ -50,7 +61,7 @@ func goalTable(verdicts []verdict) table {
 		if v.reached {
 			verdict, class = "reached", "reached"
 		}
-		cells = append(cells, quantity(v.alder, unit), sign+" "+quantity(v.bound, unit), against, verdict)
+		cells = append(cells, quantity(v.alder, unit)+v.marks, sign+" "+quantity(v.bound, unit), against, verdict)
 		t.Rows = append(t.Rows, row{Cells: cells, Class: class})
 	}
 	return t
@@ -87,7 +98,7 @@ func unitOf(measure string) string {
 
 // workloadTable lists an engine a row: the main figure, its spread, its ratio to bbolt's, what stood beside it.
 func (r *Report) workloadTable(g *group) table {
-	t := table{Head: []string{"engine", g.def.Main, "min–max", "× bbolt"}}
+	t := table{Head: []string{"engine", g.def.Main, "n", "min–max", "× bbolt"}}
 	var others []string
 	for _, name := range g.measures()[1:] {
 		others = append(others, name)
@@ -100,7 +111,7 @@ func (r *Report) workloadTable(g *group) table {
 		if !ok {
 			continue
 		}
-		cells := []string{e, quantity(f.Median, f.Unit), f.spread()}
+		cells := []string{e, quantity(f.Median, f.Unit) + r.marks(g.name, e), fmt.Sprint(f.N), f.spread()}
 		if hasReference {
 			cells = append(cells, number(g.better(f.Median, reference.Median)))
 		} else {
@@ -189,7 +200,7 @@ func (r *Report) overview() table {
 			f, ok := r.figure(name, e, g.def.Main)
 			switch {
 			case ok:
-				cells = append(cells, quantity(f.Median, f.Unit))
+				cells = append(cells, quantity(f.Median, f.Unit)+r.marks(name, e))
 			case g.engines[e] != nil && strings.HasPrefix(r.why(name, e), "failed"):
 				cells = append(cells, "failed")
 			default:
@@ -226,6 +237,10 @@ func (r *Report) machineTable() table {
 	add("when", m.Time.Format("2006-01-02 15:04 MST"))
 	add("command", "bench "+strings.Join(r.Header.Command, " "))
 	add("repetitions", fmt.Sprint(r.Header.Reps))
+	if r.Header.BudgetSeconds > 0 {
+		add("budget", (time.Duration(r.Header.BudgetSeconds) * time.Second).String())
+	}
+	add("spent on", r.Header.Spends)
 	add("system", fmt.Sprintf("%s/%s %s, %s", m.OS, m.Arch, m.Kernel, m.Go))
 	add("processors", fmt.Sprintf("%d × %s", m.CPUs, m.CPU))
 	if m.MemoryBytes > 0 {

@@ -10,7 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/alderdb/alder/bench/internal/engine"
@@ -32,6 +32,10 @@ type Options struct {
 	Output    io.Writer     // JSON lines
 	Progress  io.Writer
 	Done      []workload.Result // trials of an earlier, interrupted round that need not run again
+	Budget    time.Duration     // that the round ends within; 0: it takes what it takes
+	Level     *Level            // what a round with a budget spends its time on, see Fit
+	FixedTime bool              // the timed seconds are the user's, not the level's
+	LoadLimit time.Duration     // after which a load is cut; 0: as the budget has it, or never
 }
 
 // Header is the first JSON line of a round.
@@ -41,7 +45,11 @@ type Header struct {
 	Command []string        `json:"command"`
 	Machine measure.Machine `json:"machine"`
 	Reps    int             `json:"reps"`
-	Engines []EngineInfo    `json:"engines"`
+	// BudgetSeconds and Level are those of a round with a budget.
+	BudgetSeconds float64      `json:"budget_seconds,omitempty"`
+	Level         *Level       `json:"level,omitempty"`
+	Spends        string       `json:"spends,omitempty"` // the level in words
+	Engines       []EngineInfo `json:"engines"`
 }
 
 // EngineInfo is what a report says of an engine.
@@ -53,77 +61,11 @@ type EngineInfo struct {
 	Missing   string `json:"missing,omitempty"`
 }
 
-// Task is one trial of a plan.
-type Task struct {
-	Name     string // of the workload, with its variant
-	Workload *workload.Workload
-	Params   workload.Params
-	Engine   *engine.Engine
-	Rep      int
-	NA       string // why it is not run
-}
-
-// Plan lists the trials of a round in the order in which they run.
-func Plan(o Options) ([]Task, error) {
-	var tasks []Task
-	for _, name := range o.Workloads {
-		w, params, err := workload.Resolve(name, o.Params)
-		if err != nil {
-			return nil, err
-		}
-		engines, err := taking(w, o)
-		if err != nil {
-			return nil, err
-		}
-		reps := o.Reps
-		if w.Once {
-			reps = 1
-		}
-		for rep := 1; rep <= reps; rep++ {
-			for _, e := range engines {
-				task := Task{Name: name, Workload: w, Params: params, Engine: e, Rep: rep}
-				if ok, why := w.TakesPart(e, params); !ok {
-					task.NA = why
-				} else if why := e.Missing(); why != "" {
-					task.NA = why
-				}
-				if task.NA != "" && rep > 1 {
-					continue // said once
-				}
-				tasks = append(tasks, task)
-			}
-		}
-	}
-	return tasks, nil
-}
-
-// taking returns the engines that run a workload.
-func taking(w *workload.Workload, o Options) ([]*engine.Engine, error) {
-	if len(o.Engines) == 0 {
-		var engines []*engine.Engine
-		for _, e := range engine.All() {
-			takesPart := !e.OnDemand || slices.Contains(w.With, e.Name)
-			if takesPart && !slices.Contains(o.Without, e.Name) {
-				engines = append(engines, e)
-			}
-		}
-		return engines, nil
-	}
-	var engines []*engine.Engine
-	for _, name := range o.Engines {
-		e, err := engine.Find(name)
-		if err != nil {
-			return nil, err
-		}
-		engines = append(engines, e)
-	}
-	return engines, nil
-}
-
 // ErrFailedTrials says that the round ran to its end, but not every trial did.
 var ErrFailedTrials = errors.New("some trials failed; their errors are in the output")
 
-// Run runs a round. Results go to the output as they come.
+// Run runs a round. Results go to the output as they come. A trial that fails or hangs is recorded with its reason, and
+// the round goes on; with a budget it ends in time, and says of each trial that it left out why.
 func Run(ctx context.Context, o Options) error {
 	tasks, err := Plan(o)
 	if err != nil {
@@ -138,15 +80,25 @@ func Run(ctx context.Context, o Options) error {
 	if err := out.Encode(header(o, dir, tasks)); err != nil {
 		return err
 	}
-	r := &runner{options: o, dir: dir, out: out, stores: newStores(filepath.Join(dir, "stores"), o)}
-	for i, task := range tasks {
+	keep := filepath.Join(dir, "keep")
+	if err := os.MkdirAll(keep, 0o755); err != nil {
+		return err
+	}
+	r := &runner{options: o, dir: dir, keep: keep, out: out, clock: newClock(o, time.Now())}
+	r.stores = newStores(filepath.Join(dir, "stores"), o, r.limits)
+	r.takeEarlier(tasks)
+	for i := range tasks {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		task := &tasks[i]
 		r.stores.keepFor(tasks[i:])
-		result := r.earlier(task)
+		result := r.earlier(*task)
 		if result == nil {
-			result = r.task(ctx, task)
+			r.clock.leaveOut(tasks[i:], r.stores.ready)
+			began := time.Now()
+			result = r.task(ctx, *task)
+			r.clock.took(tasks[i:], time.Since(began).Seconds(), result)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err() // the trial was interrupted, it did not fail
@@ -154,19 +106,33 @@ func Run(ctx context.Context, o Options) error {
 		if err := out.Encode(result); err != nil {
 			return err
 		}
-		fmt.Fprintf(o.Progress, "[%d/%d] %s\n", i+1, len(tasks), oneLine(task, result))
+		fmt.Fprintf(o.Progress, "[%d/%d %s] %s\n", i+1, len(tasks), r.clock, oneLine(*task, result))
 		if result.Error != "" {
-			r.failed++
+			r.failed = append(r.failed, fmt.Sprintf("%s %s: %s", task.Name, task.Engine.Name, firstLine(result.Error)))
 		}
 	}
-	if r.failed > 0 {
-		return fmt.Errorf("%d of %d: %w", r.failed, len(tasks), ErrFailedTrials)
+	return r.verdict(len(tasks))
+}
+
+// verdict is the error of a round with failed trials.
+func (r *runner) verdict(trials int) error {
+	if len(r.failed) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%d of %d: %w:\n  %s", len(r.failed), trials, ErrFailedTrials, strings.Join(r.failed, "\n  "))
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
 
 func header(o Options, dir string, tasks []Task) Header {
 	h := Header{Type: "round", Name: o.Name, Command: os.Args[1:], Machine: measure.Describe(dir), Reps: o.Reps}
+	h.BudgetSeconds, h.Level = o.Budget.Seconds(), o.Level
+	if o.Level != nil {
+		h.Spends = o.Level.describe(o.Reps)
+	}
 	seen := map[string]bool{}
 	for _, task := range tasks {
 		e := task.Engine
@@ -186,16 +152,33 @@ func header(o Options, dir string, tasks []Task) Header {
 type runner struct {
 	options Options
 	dir     string
+	keep    string // what trials make once for all of them
 	out     *json.Encoder
 	stores  *stores
-	failed  int
+	clock   *clock
+	failed  []string
+}
+
+// limits are how long the next process may take, and after how many seconds it has to cut a load.
+func (r *runner) limits(prepare bool, estimate float64) (timeout time.Duration, load float64) {
+	return r.clock.timeout(estimate), r.options.loadLimit(prepare)
+}
+
+// takeEarlier tells the clock that the trials of an earlier round take no time.
+func (r *runner) takeEarlier(tasks []Task) {
+	for i := range tasks {
+		if r.earlier(tasks[i]) != nil {
+			tasks[i].estimate = 0
+			tasks[i].done = true
+		}
+	}
 }
 
 // earlier returns the result that an interrupted round already has for a task.
 func (r *runner) earlier(task Task) *workload.Result {
 	for i := range r.options.Done {
 		d := &r.options.Done[i]
-		if d.Workload == task.Name && d.Engine == task.Engine.Name && d.Rep == task.Rep && d.Error == "" &&
+		if d.LeftOut == "" && d.Workload == task.Name && d.Engine == task.Engine.Name && d.Rep == task.Rep && d.Error == "" &&
 			d.Params == task.Params {
 			return d
 		}
@@ -212,13 +195,17 @@ func (r *runner) task(ctx context.Context, task Task) *workload.Result {
 	if task.NA != "" {
 		return result
 	}
+	if task.leftOut != "" {
+		result.LeftOut = task.leftOut
+		return result
+	}
 	dir, release, err := r.stores.take(ctx, task)
 	if reason, na := engine.Reason(err); na {
 		result.NA = reason
 		return result
 	}
 	if err != nil {
-		result.Error = err.Error()
+		r.fail(result, err)
 		return result
 	}
 	scratch, err := os.MkdirTemp(r.dir, "scratch-")
@@ -229,19 +216,31 @@ func (r *runner) task(ctx context.Context, task Task) *workload.Result {
 	defer os.RemoveAll(scratch)
 	spec := workload.Spec{
 		Workload: task.Name, Engine: task.Engine.Name, Rep: task.Rep, Params: task.Params, Dir: dir, Scratch: scratch,
+		Keep: r.keep,
 	}
+	timeout, limit := r.limits(false, task.estimate)
+	spec.LoadLimit = limit
 	if dir := r.options.Profiles; dir != "" {
 		spec.Profile = filepath.Join(dir, fmt.Sprintf("%s-%s-%d.pprof", task.Name, task.Engine.Name, task.Rep))
 	}
-	got, err := Spawn(ctx, spec, r.options.Timeout)
+	got, err := Spawn(ctx, spec, timeout)
 	if err != nil {
-		result.Error = err.Error()
+		r.fail(result, err)
 		got = result
 	}
-	if err := release(got.Error != ""); err != nil && got.Error == "" {
+	if err := release(got.Error != "" || got.LeftOut != ""); err != nil && got.Error == "" {
 		got.Error = err.Error()
 	}
 	return got
+}
+
+// fail records why there is no result. What was ended because the budget was is no failure of the engine's.
+func (r *runner) fail(result *workload.Result, err error) {
+	if errors.Is(err, errNotDone) && r.clock.over() {
+		result.LeftOut = r.clock.reason()
+		return
+	}
+	result.Error = err.Error()
 }
 
 // oneLine says how a trial ended.
@@ -252,10 +251,16 @@ func oneLine(task Task, r *workload.Result) string {
 		return head + "FAILED: " + r.Error
 	case r.NA != "":
 		return head + "n/a: " + r.NA
+	case r.LeftOut != "":
+		return head + "left out: " + r.LeftOut
 	}
 	value, ok := r.Value(task.Workload.Main)
 	if !ok {
 		return head + fmt.Sprintf("no figure named %q", task.Workload.Main)
 	}
-	return head + fmt.Sprintf("%s = %.6g  (%.1f s)", task.Workload.Main, value, r.Seconds)
+	tail := ""
+	if r.Cut != "" {
+		tail = "  " + r.Cut
+	}
+	return head + fmt.Sprintf("%s = %.6g  (%.1f s)%s", task.Workload.Main, value, r.Seconds, tail)
 }

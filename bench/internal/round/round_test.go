@@ -138,12 +138,15 @@ func TestPlan_OnDemand(t *testing.T) {
 	require.False(t, seen["W1 bbolt-batch"])
 }
 
+// patient are limits of a round without a budget.
+func patient(bool, float64) (time.Duration, float64) { return time.Minute, 0 }
+
 // Stores are shared by the trials that may share them, and dropped with the last one that needs them.
 func TestStores_Keep(t *testing.T) {
-	o := options(t, io.Discard, "R1", "W1")
+	o := options(t, io.Discard, "R1", "W1", "R2")
 	tasks, err := Plan(o)
 	require.NoError(t, err)
-	s := newStores(t.TempDir(), o)
+	s := newStores(t.TempDir(), o, patient)
 	var dirs []string
 	for i, task := range tasks {
 		s.keepFor(tasks[i:])
@@ -156,7 +159,8 @@ func TestStores_Keep(t *testing.T) {
 	require.Equal(t, dirs[0], dirs[2], "two repetitions read one store")
 	require.NotEqual(t, dirs[0], dirs[1], "each engine has its own")
 	require.Equal(t, dirs[4], dirs[6], "writers wear one store")
-	require.NotEqual(t, dirs[0], dirs[4], "and not the readers'")
+	require.NotEqual(t, dirs[0], dirs[4], "and not the readers', who come again")
+	require.Equal(t, dirs[0], dirs[8])
 	s.keepFor(nil)
 	for _, dir := range dirs {
 		require.NoDirExists(t, dir)
@@ -168,7 +172,7 @@ func TestStores_DropFailed(t *testing.T) {
 	o := options(t, io.Discard, "W1")
 	tasks, err := Plan(o)
 	require.NoError(t, err)
-	s := newStores(t.TempDir(), o)
+	s := newStores(t.TempDir(), o, patient)
 	dir, release, err := s.take(context.Background(), tasks[0])
 	require.NoError(t, err)
 	require.NoError(t, release(true))

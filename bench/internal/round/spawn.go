@@ -10,12 +10,16 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/alderdb/alder/bench/internal/measure"
 	"github.com/alderdb/alder/bench/internal/workload"
 )
 
 // TrialCommand is the argument that makes the program run one trial: the spec comes on its standard input, the
 // result goes to its standard output.
 const TrialCommand = "trial"
+
+// errNotDone is the error of a trial that was ended.
+var errNotDone = errors.New("not done")
 
 // Spawn runs a trial in a process of its own.
 func Spawn(ctx context.Context, spec workload.Spec, timeout time.Duration) (*workload.Result, error) {
@@ -34,9 +38,14 @@ func Spawn(ctx context.Context, spec workload.Spec, timeout time.Duration) (*wor
 	var output, complaint bytes.Buffer
 	command.Stdout, command.Stderr = &output, &complaint
 	command.WaitDelay = 5 * time.Second
+	inOwnGroup(command)
 	if err := command.Run(); err != nil {
+		endGroup(command)
+		if command.Process != nil {
+			measure.Sweep(command.Process.Pid)
+		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, fmt.Errorf("not done after %v", timeout)
+			return nil, fmt.Errorf("%w after %v", errNotDone, timeout.Round(time.Second))
 		}
 		return nil, fmt.Errorf("the trial's process: %w: %s", err, tail(complaint.Bytes()))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/alderdb/alder/bench/internal/engine"
 	"github.com/alderdb/alder/bench/internal/workload"
@@ -19,11 +20,13 @@ type stores struct {
 	options Options
 	ready   map[string]string // key → directory
 	failed  map[string]error  // content that an engine could not load
+	rest    []Task            // that come later
+	limits  func(prepare bool, estimate float64) (time.Duration, float64)
 	serial  int
 }
 
-func newStores(dir string, o Options) *stores {
-	return &stores{dir: dir, options: o, ready: map[string]string{}, failed: map[string]error{}}
+func newStores(dir string, o Options, limits func(bool, float64) (time.Duration, float64)) *stores {
+	return &stores{dir: dir, options: o, ready: map[string]string{}, failed: map[string]error{}, limits: limits}
 }
 
 // owner is the engine that writes the files that an engine reads.
@@ -34,19 +37,23 @@ func owner(e *engine.Engine) string {
 	return e.Name
 }
 
-func baseKey(task Task) string { return owner(task.Engine) + "-" + task.Params.StoreKey() }
+func baseKey(task Task) string { return owner(task.Engine) + "-" + task.Workload.StoreKey(task.Params) }
 
 // wornKey is the engine's own: what it leaves in a store is not measured with another that reads the same files.
 func wornKey(task Task) string {
-	return task.Engine.Name + "-" + task.Params.StoreKey() + "-worn"
+	return task.Engine.Name + "-" + task.Workload.StoreKey(task.Params) + "-worn"
 }
 
 // keepFor removes the stores that none of the tasks to come needs.
 func (s *stores) keepFor(tasks []Task) {
 	needed := map[string]bool{}
+	s.rest = nil
+	if len(tasks) > 0 {
+		s.rest = tasks[1:]
+	}
 	for _, task := range tasks {
 		switch {
-		case task.NA != "" || task.Engine.Bare || task.Workload.Store == workload.Empty:
+		case task.NA != "" || task.leftOut != "" || task.done || task.Engine.Bare || task.Workload.Store == workload.Empty:
 		case task.Workload.Store == workload.Worn && s.ready[wornKey(task)] != "":
 			needed[wornKey(task)] = true
 		case task.Workload.Store == workload.Worn:
@@ -110,11 +117,32 @@ func (s *stores) worn(ctx context.Context, task Task) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if s.lastUse(task) {
+		delete(s.ready, baseKey(task))
+		s.ready[key] = base
+		return base, nil
+	}
 	dir, err := s.copyOf(base)
 	if err == nil {
 		s.ready[key] = dir
 	}
 	return dir, err
+}
+
+// lastUse reports whether nobody else needs the loaded store that a task is about to wear, so that it need not be
+// copied.
+func (s *stores) lastUse(task Task) bool {
+	key, worn := baseKey(task), wornKey(task)
+	for _, other := range s.rest {
+		if other.NA != "" || other.leftOut != "" || other.done || other.Engine.Bare ||
+			other.Workload.Store == workload.Empty || baseKey(other) != key {
+			continue
+		}
+		if other.Workload.Store != workload.Worn || wornKey(other) != worn {
+			return false
+		}
+	}
+	return true
 }
 
 // loaded returns the directory of a loaded store, which is loaded now if it is not there.
@@ -132,9 +160,15 @@ func (s *stores) loaded(ctx context.Context, task Task) (string, error) {
 	}
 	fmt.Fprintf(s.options.Progress, "loading %s\n", key)
 	spec := workload.Spec{
-		Workload: task.Name, Engine: owner(task.Engine), Params: task.Params, Dir: dir, Scratch: dir, Prepare: true,
+		Workload: task.Name, Engine: owner(task.Engine), Params: task.Params, Dir: dir, Prepare: true,
 	}
-	result, err := Spawn(ctx, spec, s.options.Timeout)
+	if spec.Scratch, err = s.newDir("scratch"); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(spec.Scratch)
+	timeout, limit := s.limits(true, loadCost(task))
+	spec.LoadLimit = limit
+	result, err := Spawn(ctx, spec, timeout)
 	switch {
 	case err != nil:
 	case result.NA != "":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/alderdb/alder/bench/internal/data"
 	"github.com/alderdb/alder/bench/internal/engine"
 )
 
@@ -51,13 +52,17 @@ func loadEmpty(appending bool) func(*Trial) error {
 		if err != nil {
 			return errors.Join(err, closeAfter(store))
 		}
-		l := loading{writer: w, set: t.Set, perTx: t.Params.PerTx}
+		l := loading{writer: w, set: t.Set, perTx: t.Params.PerTx, deadline: t.loadDeadline()}
 		if !t.Set.Extensible() {
 			l.maxBytes = loadBytes // real records differ in size
 		}
 		t.start()
 		start := time.Now()
-		if err := l.put(0, t.Set.Len()); err != nil {
+		if err := l.all(); errors.Is(err, errCut) && l.done > 0 {
+			t.Result.Cut = fmt.Sprintf("load cut after %.0f s at %d of %d records",
+				time.Since(start).Seconds(), l.done, t.Set.Len())
+			t.Set = data.First(t.Set, l.done)
+		} else if err != nil {
 			return errors.Join(err, closeAfter(store))
 		}
 		took := time.Since(start)
@@ -184,7 +189,11 @@ func putHuge(t *Trial) error {
 		n := t.Set.Len()
 		t.start()
 		start := time.Now()
-		if err := (loading{writer: w, set: t.Set, perTx: n}).put(n, 2*n); err != nil {
+		l := loading{writer: w, set: t.Set, perTx: n, deadline: t.loadDeadline()}
+		if err := l.put(n, 2*n); errors.Is(err, errCut) {
+			return errors.Join(engine.NA("one transaction of %d puts was cut after %.0f s", n, time.Since(start).Seconds()),
+				err)
+		} else if err != nil {
 			return err
 		}
 		took := time.Since(start)

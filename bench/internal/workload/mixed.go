@@ -15,7 +15,7 @@ import (
 func init() {
 	register(
 		&Workload{ID: "R9", Title: "8 readers beside one durable writer", Store: Worn,
-			Params: Params{Goroutines: 8}, Main: "ops/s", More: true, Run: readBesideWriter},
+			Params: Params{Goroutines: 8}, Main: "ops/s", More: true, Peers: []string{"lmdb"}, Run: readBesideWriter},
 		&Workload{ID: "R10", Title: "cold random Get, file four times the memory, 64 goroutines", Store: Shared, Scale: 10,
 			Params: Params{Goroutines: 64, Seconds: 10}, Long: true, Main: "ops/s", More: true, Run: readCold},
 	)

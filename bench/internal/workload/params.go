@@ -29,6 +29,7 @@ type Params struct {
 	Warm         float64           `json:"warm,omitempty"` // seconds before the timed part
 	Cache        measure.Cache     `json:"cache,omitempty"`
 	CacheBytes   int64             `json:"cache_bytes,omitempty"`
+	PageSize     int               `json:"page_size,omitempty"` // of engines whose page size is a choice; 0 = their default
 	Seed         uint64            `json:"seed,omitempty"`
 }
 
@@ -59,6 +60,7 @@ func (p Params) Over(q Params) Params {
 	set(&p.Warm, q.Warm)
 	set(&p.Cache, q.Cache)
 	set(&p.CacheBytes, q.CacheBytes)
+	set(&p.PageSize, q.PageSize)
 	set(&p.Seed, q.Seed)
 	return p
 }
@@ -75,7 +77,7 @@ func (p *Params) Set(name, value string) error {
 	var err error
 	switch name {
 	case "n":
-		p.Records, err = count(value)
+		p.Records, err = p.records(value)
 	case "k":
 		p.KeySize, err = count(value)
 	case "v":
@@ -84,6 +86,8 @@ func (p *Params) Set(name, value string) error {
 		p.Goroutines, err = count(value)
 	case "tx":
 		p.PerTx, err = count(value)
+	case "page":
+		p.PageSize, err = count(value)
 	case "limit":
 		p.Limit, err = count(value)
 	case "rate":
@@ -107,12 +111,25 @@ func (p *Params) Set(name, value string) error {
 			err = fmt.Errorf("it is as-is, small or large")
 		}
 	default:
-		return fmt.Errorf("no knob %q; there are n, k, v, g, tx, limit, rate, seconds, compressible, dist, data, durability, cache", name)
+		return fmt.Errorf("no knob %q; there are n, k, v, g, tx, page, limit, rate, seconds, compressible, dist, data, durability, cache", name)
 	}
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", name, value, err)
 	}
 	return nil
+}
+
+// records reads a number of records, or with an x behind it how many times those that are set: n=0.1x.
+func (p *Params) records(text string) (int, error) {
+	factor, ok := strings.CutSuffix(text, "x")
+	if !ok {
+		return count(text)
+	}
+	f, err := strconv.ParseFloat(factor, 64)
+	if err != nil || !(f > 0) || f*float64(p.Records) > 1e12 {
+		return 0, fmt.Errorf("%q is not a positive factor", text)
+	}
+	return max(1, int(f*float64(p.Records))), nil
 }
 
 // count reads a number such as 100000, 1e6, 100k or 10M.
@@ -134,23 +151,26 @@ func count(text string) (int, error) {
 // Count reads a number as the knobs do.
 func Count(text string) (int, error) { return count(text) }
 
-// Content returns the records that the parameters describe.
-func (p Params) Content() (data.Set, error) {
+// Content returns the records that the parameters describe. What takes long to make of a tree of files is kept in
+// the directory cache, if one is given.
+func (p Params) Content(cache string) (data.Set, error) {
 	switch p.Data {
 	case "random", "sorted":
 		return data.NewSynthetic(p.Records, p.KeySize, p.ValueSize, p.Data == "sorted", p.Seed, p.Compressible)
 	case "tree", "words":
-		return p.realData()
+		return p.realData(cache)
 	}
 	return nil, fmt.Errorf("no data %q; there are random, sorted, tree, words", p.Data)
 }
 
-func (p Params) realData() (data.Set, error) {
-	read := data.Tree
+func (p Params) realData(cache string) (data.Set, error) {
+	var table *data.Table
+	var err error
 	if p.Data == "words" {
-		read = data.Words
+		table, err = data.CachedWords(p.Root, cache)
+	} else {
+		table, err = data.Tree(p.Root)
 	}
-	table, err := read(p.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +183,11 @@ func (p Params) StoreKey() string {
 	if p.Data == "tree" || p.Data == "words" {
 		return p.Data
 	}
-	return fmt.Sprintf("%s-%d-%d-%d-%g-%d", p.Data, p.Records, p.KeySize, p.ValueSize, p.Compressible, p.Seed)
+	key := fmt.Sprintf("%s-%d-%d-%d-%g-%d", p.Data, p.Records, p.KeySize, p.ValueSize, p.Compressible, p.Seed)
+	if p.PageSize != 0 {
+		key += fmt.Sprintf("-page%d", p.PageSize)
+	}
+	return key
 }
 
 func (p Params) duration() time.Duration { return seconds(p.Seconds) }

@@ -30,6 +30,8 @@ type Workload struct {
 	Store StoreKind
 	// Scale multiplies the records of the round: 10 where GOALS.md says 10 M beside 1 M.
 	Scale int
+	// Shrinks says that Params.Records are those of a round of a million records, and fewer where the round has fewer.
+	Shrinks bool
 	// Params are the workload's own; the round's go over them.
 	Params Params
 	// Main names the measure that charts show, with More where larger is better.
@@ -38,6 +40,11 @@ type Workload struct {
 	// With names on-demand engines that take part; Without says why an engine does not.
 	With    []string
 	Without func(*engine.Engine) string
+	// Peers are the engines whose figures alder's goals are measured against, beside bbolt, with which all are
+	// compared. They and alder are the last that a round with little time leaves out.
+	Peers []string
+	// Prepared names a preparation of the store that goes beyond loading the records, see preparations.
+	Prepared string
 	// Long workloads run for their own time, whatever the round's is.
 	Long bool
 	// Once workloads are not repeated: sizes that come out the same each time, and what takes minutes.
@@ -94,6 +101,9 @@ func Resolve(name string, round Params) (*Workload, Params, error) {
 	if w.Params.Records == 0 {
 		p.Records *= max(1, w.Scale)
 	}
+	if usual := Defaults().Records; w.Shrinks && round.Records != 0 && round.Records < usual {
+		p.Records = max(100, w.Params.Records*round.Records/usual)
+	}
 	if !w.Long && round.Seconds != 0 {
 		p.Seconds = round.Seconds
 	}
@@ -120,5 +130,21 @@ func (w *Workload) TakesPart(e *engine.Engine, p Params) (ok bool, why string) {
 	if e.MaxRecords > 0 && p.Records > e.MaxRecords {
 		return false, e.MaxReason
 	}
+	if p.PageSize != 0 && !e.PageSizes {
+		return false, "the size of its pages is no choice"
+	}
 	return true, ""
+}
+
+// Needs reports whether a verdict over alder depends on an engine's figure.
+func (w *Workload) Needs(engine string) bool {
+	return engine == "alder" || engine == "bbolt" || slices.Contains(w.Peers, engine)
+}
+
+// StoreKey names what a prepared store contains, for workloads that want one.
+func (w *Workload) StoreKey(p Params) string {
+	if w.Prepared != "" {
+		return p.StoreKey() + "-" + w.Prepared
+	}
+	return p.StoreKey()
 }

@@ -21,6 +21,10 @@ type Result struct {
 	// NA says why the engine has no such thing; Error what went wrong. Both empty: it was measured.
 	NA    string `json:"na,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Cut says what was ended before its end, so that the figures are of a part of the work.
+	Cut string `json:"cut,omitempty"`
+	// LeftOut says why the round did not come to the trial.
+	LeftOut string `json:"left_out,omitempty"`
 
 	Measures  []Measure         `json:"measures,omitempty"`
 	Latencies map[string]string `json:"latencies,omitempty"` // name → encoded histogram of nanoseconds

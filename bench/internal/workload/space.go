@@ -2,6 +2,7 @@ package workload
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,14 +14,14 @@ import (
 
 func init() {
 	register(
-		&Workload{ID: "S2", Title: "1-key durable commit with 500,000 free pages, against none", Store: Empty,
-			Params: Params{Records: 500_000, ValueSize: 3000}, Main: "commit p50", Without: withoutPages,
-			With: []string{"bbolt-hashmap"}, Run: commitWithFreePages},
+		&Workload{ID: "S2", Title: "1-key durable commit with 500,000 free pages, against none", Store: Worn,
+			Params: Params{Records: 500_000, ValueSize: 3000}, Shrinks: true, Main: "commit p50", Without: withoutPages,
+			Prepared: freePages, With: []string{"bbolt-hashmap"}, Run: commitWithFreePages},
 		&Workload{ID: "S3", Title: "delete 90 % of 1 GB, then shrink beside 8 readers and a writer", Store: Empty,
 			Params: Params{Records: 1_000_000, ValueSize: 1000, Goroutines: 8, Durability: engine.Lazy},
-			Once:   true, Main: "file/live", Run: shrinkOnline},
+			Once:   true, Shrinks: true, Main: "file/live", Run: shrinkOnline},
 		&Workload{ID: "S4", Title: "100 rewrites of all keys beside an old reader: file size against no reader", Store: Empty,
-			Params: Params{Records: 20_000, PerTx: 1000, Durability: engine.Lazy}, Once: true, Main: "growth",
+			Params: Params{Records: 20_000, PerTx: 1000, Durability: engine.Lazy}, Once: true, Shrinks: true, Main: "growth",
 			Without: withoutSnapshots, Run: rewriteBesideReader},
 		&Workload{ID: "S6", Title: "1 MiB puts that grow the file beside an idle reader", Store: Empty,
 			Params: Params{ValueSize: 1 << 20, Records: 128}, Main: "put max", Run: growBesideReader},
@@ -28,6 +29,11 @@ func init() {
 			Params: Params{Records: 1}, Main: "file bytes", Run: emptyStore},
 	)
 }
+
+// freePages names the preparation of a store with many free pages.
+const freePages = "free-pages"
+
+func init() { preparations[freePages] = makeFreePages }
 
 // withoutPages says why log-structured engines have no free pages.
 func withoutPages(e *engine.Engine) string {
@@ -57,10 +63,14 @@ func (t *Trial) reportSpace() error {
 	return nil
 }
 
-// commitWithFreePages fills a store with page-sized values in random order and deletes all but a few, so that its
-// free pages lie scattered, and compares small commits with those of a store that has none.
+// smallRecords are what is left to overwrite in a store with free pages.
+func (t *Trial) smallRecords() (data.Set, error) {
+	return data.NewSynthetic(1000, t.Params.KeySize, 100, false, t.Params.Seed+99, 0)
+}
+
+// commitWithFreePages compares small commits in a store with many free pages with those in a store that has none.
 func commitWithFreePages(t *Trial) error {
-	small, err := data.NewSynthetic(1000, t.Params.KeySize, 100, false, t.Params.Seed+99, 0)
+	small, err := t.smallRecords()
 	if err != nil {
 		return err
 	}
@@ -78,7 +88,7 @@ func commitWithFreePages(t *Trial) error {
 	if err := base.Close(); err != nil {
 		return err
 	}
-	if err := t.makeFreePages(small); err != nil {
+	if err := t.hasFreePages(); err != nil {
 		return err
 	}
 	return t.with(func(store engine.Store) error {
@@ -99,23 +109,55 @@ func commitWithFreePages(t *Trial) error {
 // keptOf is how many records one survives of when free pages are made.
 const keptOf = 64
 
-// makeFreePages loads the workload's records and deletes most of them, lazily.
-func (t *Trial) makeFreePages(small data.Set) error {
+// makeFreePages fills a store with page-sized values in random order and deletes all but a few, so that its free
+// pages lie scattered.
+func makeFreePages(t *Trial) error {
+	small, err := t.smallRecords()
+	if err != nil {
+		return err
+	}
 	store, err := t.openAt(t.Dir, engine.Lazy, false)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(load(store, small, 1000), load(store, t.Set, 200)); err != nil {
+	writer, err := store.Writer()
+	if err != nil {
 		return errors.Join(err, closeAfter(store))
 	}
-	if err := deleteMost(store, t.Set, keptOf); err != nil {
+	// In bulk: where the survivors lie in the file is as random as their keys, and in small transactions each put and
+	// each delete would write pages for minutes.
+	l := t.loading(writer)
+	l.inBulk(t.Engine)
+	if err := errors.Join(load(store, small, 1000), l.all(), writer.Close()); err != nil {
+		return errors.Join(err, closeAfter(store))
+	}
+	order := inKeyOrder(t.Set, 0, t.Set.Len())
+	if err := deleteMost(store, t.Set, keptOf, 20*deleteTx, order); err != nil {
 		return errors.Join(err, closeAfter(store))
 	}
 	return errors.Join(store.Sync(), settle(store), store.Close())
 }
 
-// deleteMost deletes all but one of every kept records, 1,000 per transaction.
-func deleteMost(store engine.Store, set data.Set, kept int) error {
+// hasFreePages is an error if the files are not as large as what was deleted: an engine that makes a file shorter by
+// itself must be told not to where its free pages are what is measured.
+func (t *Trial) hasFreePages() error {
+	_, size, err := measure.Size(t.Dir)
+	if err != nil {
+		return err
+	}
+	if deleted := int64(t.Set.Len()) * int64(t.Params.ValueSize); size < deleted {
+		return fmt.Errorf("the store has %d MB after %d MB were deleted: its free pages are gone", size>>20, deleted>>20)
+	}
+	t.measure("file MB", float64(size)/1e6, "MB")
+	return nil
+}
+
+// deleteTx is how many records a transaction of deletes goes over.
+const deleteTx = 1000
+
+// deleteMost deletes all but one of every kept records, perTx of them in a transaction, in an order or, without one, as
+// they are numbered.
+func deleteMost(store engine.Store, set data.Set, kept, perTx int, order []int) error {
 	w, err := store.Writer()
 	if err != nil {
 		return err
@@ -126,11 +168,15 @@ func deleteMost(store engine.Store, set data.Set, kept int) error {
 		if err := w.Begin(); err != nil {
 			return err
 		}
-		for end := min(i+1000, set.Len()); i < end; i++ {
-			if i%kept == 0 {
+		for end := min(i+perTx, set.Len()); i < end; i++ {
+			n := i
+			if order != nil {
+				n = order[i]
+			}
+			if n%kept == 0 {
 				continue
 			}
-			key = set.Key(i, key)
+			key = set.Key(n, key)
 			if err := w.Delete(key); err != nil {
 				return errors.Join(err, w.Rollback())
 			}
@@ -181,7 +227,7 @@ func shrinkOnline(t *Trial) error {
 			return err
 		}
 		const kept = 10
-		if err := deleteMost(store, t.Set, kept); err != nil {
+		if err := deleteMost(store, t.Set, kept, deleteTx, nil); err != nil {
 			return err
 		}
 		if err := errors.Join(store.Sync(), settle(store)); err != nil {

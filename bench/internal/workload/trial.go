@@ -26,6 +26,10 @@ type Spec struct {
 	Prepare  bool   `json:"prepare,omitempty"`
 	Helper   string `json:"helper,omitempty"`  // a part of a trial that needs a process of its own
 	Profile  string `json:"profile,omitempty"` // file for a CPU profile of the timed part
+	// Keep is a directory for what the trials of a round make once for all of them; empty: there is none.
+	Keep string `json:"keep,omitempty"`
+	// LoadLimit is the seconds after which a load is cut; 0 = never.
+	LoadLimit float64 `json:"load_limit,omitempty"`
 }
 
 // Trial is a workload that is being run.
@@ -93,7 +97,7 @@ func newTrial(spec Spec, result *Result) (*Trial, error) {
 		return nil, engine.NA("%s", why)
 	}
 	t := &Trial{Spec: spec, Engine: e, Result: result}
-	if t.Set, err = spec.Params.Content(); err != nil {
+	if t.Set, err = spec.Params.Content(spec.Keep); err != nil {
 		return nil, err
 	}
 	if t.disk, err = measure.FindDisk(spec.Dir); err != nil {
@@ -222,7 +226,10 @@ func (t *Trial) openFor(c engine.Config) (engine.Store, error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	c.CacheBytes, c.MapBytes = t.Params.CacheBytes, mapBytes
+	if w, err := Find(t.Workload); err == nil {
+		c.KeepFree = w.Prepared == freePages
+	}
+	c.CacheBytes, c.MapBytes, c.PageSize = t.Params.CacheBytes, mapBytes, t.Params.PageSize
 	store, err := t.Engine.Open(c)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", t.Engine.Name, err)
@@ -260,67 +267,4 @@ func closeAfter(store engine.Store) error {
 	case <-time.After(10 * time.Second):
 		return errors.New("the store does not close")
 	}
-}
-
-// prepareTx is how many puts a load commits at once.
-const prepareTx = 1000
-
-// prepare loads the store of a data set.
-func (t *Trial) prepare() error {
-	store, err := t.openAt(t.Dir, engine.Lazy, false)
-	if err != nil {
-		return err
-	}
-	if err := load(store, t.Set, prepareTx); err != nil {
-		return errors.Join(err, closeAfter(store))
-	}
-	return errors.Join(store.Sync(), settle(store), store.Close())
-}
-
-// load puts all records of a set, perTx in each transaction; fewer where they are large.
-func load(store engine.Store, set data.Set, perTx int) error { return rewrite(store, set, perTx, 0) }
-
-// rewrite is load with the values of a version.
-func rewrite(store engine.Store, set data.Set, perTx int, version uint64) error {
-	w, err := store.Writer()
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	return loading{w, set, perTx, loadBytes, version}.put(0, set.Len())
-}
-
-// loadBytes bounds the payload of a transaction of a load: some engines refuse larger ones.
-const loadBytes = 4 << 20
-
-// loading is how records are put by the thousand.
-type loading struct {
-	writer   engine.Writer
-	set      data.Set
-	perTx    int
-	maxBytes int // of keys and values in a transaction, 0 = no bound
-	version  uint64
-}
-
-// put puts records from..to-1.
-func (l loading) put(from, to int) error {
-	var key, value []byte
-	for i := from; i < to; {
-		if err := l.writer.Begin(); err != nil {
-			return err
-		}
-		size := 0
-		for end := min(i+l.perTx, to); i < end && (l.maxBytes == 0 || size < l.maxBytes); i++ {
-			key = l.set.Key(i, key)
-			value = l.set.Value(i, l.version, value)
-			if err := l.writer.Put(key, value); err != nil {
-				return errors.Join(err, l.writer.Rollback())
-			}
-			size += len(key) + len(value)
-		}
-		if err := l.writer.Commit(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

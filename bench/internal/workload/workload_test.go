@@ -83,9 +83,9 @@ func TestParams_Content(t *testing.T) {
 	_, b, err := Resolve("W3", Params{Records: 500})
 	require.NoError(t, err)
 	require.Equal(t, a.StoreKey(), b.StoreKey())
-	x, err := a.Content()
+	x, err := a.Content("")
 	require.NoError(t, err)
-	y, err := b.Content()
+	y, err := b.Content("")
 	require.NoError(t, err)
 	for i := range 500 {
 		require.Equal(t, x.Key(i, nil), y.Key(i, nil))
@@ -94,6 +94,71 @@ func TestParams_Content(t *testing.T) {
 	_, sorted, err := Resolve("R7-sorted", Params{Records: 50})
 	require.NoError(t, err)
 	require.NotEqual(t, a.StoreKey(), sorted.StoreKey())
+}
+
+// A workload with a size of its own shrinks with a small round, where it says so, and a factor counts from the round's.
+func TestResolve_Sizes(t *testing.T) {
+	for name, want := range map[string]int{
+		"S2": 50_000, "S4": 2_000, "W9": 256, "R2@n=0.1x": 10_000, "W4@n=10x": 1_000_000, "R4": 1_000_000,
+	} {
+		_, p, err := Resolve(name, Params{Records: 100_000})
+		require.NoError(t, err)
+		require.Equal(t, want, p.Records, name)
+	}
+	_, p, err := Resolve("S2", Params{Records: 10_000_000})
+	require.NoError(t, err)
+	require.Equal(t, 500_000, p.Records)
+	_, p, err = Resolve("R2@page=8192", Params{})
+	require.NoError(t, err)
+	pebble, err := engine.Find("pebble")
+	require.NoError(t, err)
+	w, err := Find("R2")
+	require.NoError(t, err)
+	ok, why := w.TakesPart(pebble, p)
+	require.False(t, ok, why)
+	for _, bad := range []string{"R1@n=0x", "R1@n=-1x", "R1@n=x", "R1@n=NaNx", "R1@n=1e30x"} {
+		_, _, err := Resolve(bad, Params{})
+		require.Error(t, err, bad)
+	}
+}
+
+// A store that is loaded in bulk has the records of one that is loaded one after the other.
+func TestLoading_Bulk(t *testing.T) {
+	for _, name := range []string{"alder", "bbolt", "pebble"} {
+		spec := Spec{Workload: "R1", Engine: name, Params: Defaults(), Dir: t.TempDir(), Scratch: t.TempDir()}
+		spec.Params.Records = 5000
+		trial, err := newTrial(spec, &Result{})
+		require.NoError(t, err)
+		require.NoError(t, trial.with(func(store engine.Store) error {
+			w, err := store.Writer()
+			require.NoError(t, err)
+			l := trial.loading(w)
+			l.inBulk(trial.Engine)
+			l.chunk, l.maxBytes = 1999, 100_000
+			require.NoError(t, l.all())
+			require.Equal(t, 5000, l.done)
+			return errors.Join(w.Close(), trial.verifyAll(store))
+		}))
+	}
+}
+
+// A load that takes too long is cut: of a new store's the figures of what it did are kept and say so, and a store
+// that could not be loaded is none.
+func TestLoading_Cut(t *testing.T) {
+	spec := Spec{Workload: "W7", Engine: "bbolt", Params: Defaults(), Dir: t.TempDir(), Scratch: t.TempDir(), LoadLimit: 0.2}
+	spec.Params.Records, spec.Params.PerTx = 50_000_000, 100
+	result := Run(spec)
+	require.Empty(t, result.Error)
+	require.Contains(t, result.Cut, "of 50000000 records")
+	rate, ok := result.Value("puts/s")
+	require.True(t, ok)
+	require.Positive(t, rate)
+
+	spec.Dir, spec.Workload, spec.Prepare = t.TempDir(), "R1", true
+	spec.Params.Records = 1_000_000
+	result = Run(spec)
+	require.Empty(t, result.Error)
+	require.Contains(t, result.NA, "loading 1000000 records was cut after")
 }
 
 // A spec comes out of JSON as it went in.

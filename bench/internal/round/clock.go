@@ -1,0 +1,177 @@
+package round
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/alderdb/alder/bench/internal/workload"
+)
+
+// clock keeps a round within its budget: it compares what trials take with what was estimated, and leaves out those
+// that the round can best do without when the rest would not fit.
+type clock struct {
+	options   Options
+	began     time.Time
+	end       time.Time // zero without a budget
+	estimated float64   // of the trials that ran
+	spent     float64   // by them
+	taken     map[pair]float64
+}
+
+// pair is what repetitions have in common.
+type pair struct{ workload, engine string }
+
+// cleanup is the share of a budget that is kept for removing stores and writing the report.
+const cleanup = 0.015
+
+func newClock(o Options, now time.Time) *clock {
+	c := &clock{options: o, began: now, taken: map[pair]float64{}}
+	if o.Budget > 0 {
+		c.end = now.Add(o.Budget - time.Duration(cleanup*float64(o.Budget)))
+	}
+	return c
+}
+
+func (c *clock) over() bool { return !c.end.IsZero() && !time.Now().Before(c.end) }
+
+func (c *clock) reason() string {
+	return fmt.Sprintf("no time was left in the budget of %v", c.options.Budget)
+}
+
+// timeout is the longest that a process may take that was estimated to take so many seconds.
+func (c *clock) timeout(estimate float64) time.Duration {
+	if c.end.IsZero() {
+		return c.options.Timeout
+	}
+	const patience, least = 8, 60 // a hanging trial must not take the time of all others
+	timeout := min(c.options.Timeout, time.Duration((least+patience*estimate)*float64(time.Second)))
+	return max(time.Second, min(timeout, time.Until(c.end)))
+}
+
+// took notes how long the first of the tasks took; its later repetitions are expected to take as long.
+func (c *clock) took(tasks []Task, seconds float64, result *workload.Result) {
+	task := tasks[0]
+	if result.NA != "" || result.LeftOut != "" {
+		if result.NA != "" {
+			for i := range tasks[1:] {
+				if later := &tasks[1+i]; later.Name == task.Name && later.Engine == task.Engine {
+					later.estimate = 0.1
+				}
+			}
+		}
+		return
+	}
+	c.spent += seconds
+	c.estimated += task.estimate
+	if task.loads {
+		c.estimated += loadCost(task)
+	}
+	if result.Error != "" {
+		return
+	}
+	c.taken[pair{task.Name, task.Engine.Name}] = result.Seconds + 0.05
+}
+
+// pace is how many times as long as estimated the trials took until now.
+func (c *clock) pace() float64 {
+	const enough = 20 // seconds, before which it says nothing
+	if c.spent < enough || c.estimated <= 0 {
+		return 1
+	}
+	return min(3, max(0.4, c.spent/c.estimated))
+}
+
+// expected are the seconds that tasks will take.
+func (c *clock) expected(tasks []Task, ready map[string]string) float64 {
+	total, loaded, pace := 0.0, map[string]bool{}, c.pace()
+	for i := range tasks {
+		task := &tasks[i]
+		if task.NA != "" || task.leftOut != "" || task.done {
+			continue
+		}
+		total += c.expectedOf(task)
+		if key, ok := loadsFor(task, ready, loaded); ok {
+			loaded[key] = true
+			total += loadCost(*task) * pace
+		}
+	}
+	return total
+}
+
+func (c *clock) expectedOf(task *Task) float64 {
+	if taken, ok := c.taken[pair{task.Name, task.Engine.Name}]; ok {
+		return taken
+	}
+	return task.estimate * c.pace()
+}
+
+// loadsFor reports whether a store has to be loaded for a task, and which.
+func loadsFor(task *Task, ready map[string]string, loaded map[string]bool) (key string, ok bool) {
+	if task.Engine.Bare || task.Workload.Store == workload.Empty {
+		return "", false
+	}
+	key = baseKey(*task)
+	return key, !loaded[key] && ready[key] == "" && ready[wornKey(*task)] == ""
+}
+
+// leaveOut marks tasks that the round does without until the others fit into what is left of the budget.
+func (c *clock) leaveOut(tasks []Task, ready map[string]string) {
+	if c.end.IsZero() {
+		return
+	}
+	left := time.Until(c.end).Seconds()
+	if left <= 0 {
+		for i := range tasks {
+			c.mark(&tasks[i])
+		}
+		return
+	}
+	_, tasks[0].loads = loadsFor(&tasks[0], ready, nil)
+	for _, class := range dispensable {
+		if c.expected(tasks, ready) <= left {
+			return
+		}
+		c.leaveOutClass(tasks, ready, class.rank, class.rep, left)
+	}
+}
+
+// dispensable lists which trials a round leaves out first: those of a rank, from a repetition on. The first repetition
+// of what goals need is left out by the end of the budget alone.
+var dispensable = []struct {
+	rank rank
+	rep  int
+}{
+	{besideVariant, 2}, {variant, 2}, {besideLarge, 2}, {beside, 3}, {besideVariant, 1}, {beside, 2},
+	{besideLarge, 1}, {needed, 3}, {variant, 1}, {beside, 1}, {needed, 2},
+}
+
+// leaveOutClass marks tasks of a rank, from a repetition on, until the others fit; later ones first.
+func (c *clock) leaveOutClass(tasks []Task, ready map[string]string, r rank, rep int, left float64) {
+	over := c.expected(tasks, ready) - left
+	for i := len(tasks) - 1; i > 0 && over > 0; i-- {
+		task := &tasks[i]
+		if task.rank != r || task.Rep < rep || task.NA != "" || task.leftOut != "" || task.done {
+			continue
+		}
+		over -= c.expectedOf(task)
+		c.mark(task)
+		if over <= 0 || i%16 == 0 {
+			over = c.expected(tasks, ready) - left // loads that nobody needs any more are gone too
+		}
+	}
+}
+
+func (c *clock) mark(task *Task) {
+	if task.NA == "" && !task.done {
+		task.leftOut = c.reason()
+	}
+}
+
+// String says how much of the round's time is over.
+func (c *clock) String() string {
+	gone := time.Since(c.began).Round(time.Second)
+	if c.end.IsZero() {
+		return gone.String()
+	}
+	return fmt.Sprintf("%v of %v", gone, c.options.Budget)
+}
