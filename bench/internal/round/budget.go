@@ -3,6 +3,7 @@ package round
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/alderdb/alder/bench/internal/engine"
@@ -26,17 +27,21 @@ var levels = []Level{
 	{Seconds: 1, Warm: 0.3, Long: 0.5, Reps: [ranks]int{99, 99, 1, 1, 1}},
 	{Seconds: 0.7, Warm: 0.2, Long: 0.4, Reps: [ranks]int{99, 99, 1, 1, 1}},
 	{Seconds: 0.5, Warm: 0.2, Long: 0.3, Reps: [ranks]int{99, 99, 1, 1, 1}},
-	{Seconds: 0.5, Warm: 0.2, Long: 0.2, Reps: [ranks]int{99, 2, 1, 1, 1}},
-	{Seconds: 0.5, Warm: 0.2, Long: 0.2, Reps: [ranks]int{99, 1, 1, 1, 1}},
-	{Seconds: 0.4, Warm: 0.1, Long: 0.1, Reps: [ranks]int{99, 1, 0, 1, 0}},
-	{Seconds: 0.3, Warm: 0.1, Long: 0.05, Reps: [ranks]int{2, 1, 0, 1, 0}},
+	{Seconds: 0.4, Warm: 0.15, Long: 0.3, Reps: [ranks]int{99, 99, 1, 1, 1}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.25, Reps: [ranks]int{99, 99, 1, 1, 1}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.2, Reps: [ranks]int{99, 2, 1, 1, 1}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.2, Reps: [ranks]int{99, 1, 1, 1, 1}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.15, Reps: [ranks]int{99, 1, 1, 1, 0}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.1, Reps: [ranks]int{99, 1, 0, 1, 0}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.1, Reps: [ranks]int{2, 1, 0, 1, 0}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.05, Reps: [ranks]int{1, 1, 0, 1, 0}},
 	{Seconds: 0.2, Warm: 0.1, Long: 0.02, Reps: [ranks]int{1, 1, 0, 0, 0}},
 	{Seconds: 0.2, Warm: 0.1, Long: 0.01, Reps: [ranks]int{1, 0, 0, 0, 0}},
 }
 
 // planned is the share of a budget that a plan may fill by its estimates: they are rough, and what is left goes to
 // trials that take longer.
-const planned = 0.88
+const planned = 0.95
 
 // Fit chooses the level of a round with a budget, the most thorough whose estimate is within it, and spreads what is
 // left over the timed seconds. A level that is set already stays.
@@ -111,15 +116,15 @@ type costs struct {
 }
 
 var engineCosts = map[string]costs{
-	"alder":   {5, 1, 4, 0.4},
-	"bbolt":   {12, 2, 7, 0.4},
-	"lmdb":    {5, 1, 4, 0.5},
-	"pebble":  {4, 3, 4, 0.7},
-	"badger":  {6, 5, 6, 1.8},
-	"sqlite":  {8, 3, 6, 1.5},
-	"buntdb":  {5, 4, 5, 2.5},
+	"alder":   {4, 0.6, 2.5, 0.1},
+	"bbolt":   {11, 1.2, 6, 0.15},
+	"lmdb":    {5, 0.6, 3.5, 0.15},
+	"pebble":  {3, 2, 3, 0.4},
+	"badger":  {5, 4, 5, 0.9},
+	"sqlite":  {10, 3, 6, 0.7},
+	"buntdb":  {3, 2, 3, 1.5},
 	"append":  {0, 0, 0, 0},
-	"default": {8, 4, 6, 1.5},
+	"default": {8, 4, 6, 1},
 }
 
 func costsOf(e *engine.Engine) costs {
@@ -138,7 +143,7 @@ func (task Task) records() float64 {
 	case "words":
 		return 300_000
 	}
-	return float64(p.Records) * max(1, float64(p.KeySize+p.ValueSize)/400)
+	return float64(p.Records) * max(1, float64(p.KeySize+p.ValueSize)/1000)
 }
 
 // loadCost estimates the seconds that the load of a task's store takes.
@@ -146,7 +151,7 @@ func loadCost(task Task) float64 {
 	c, n := costsOf(task.Engine), task.records()
 	switch {
 	case task.Workload.Prepared != "":
-		return 2 * n * c.random / 1e6
+		return n * c.random / 1e6
 	case task.Params.Data == "sorted":
 		return n * c.sorted / 1e6
 	case task.Params.Records > 2_000_000:
@@ -161,9 +166,11 @@ func estimate(task Task) float64 {
 		return 0
 	}
 	p, c, n := task.Params, costsOf(task.Engine), task.records()
-	timed, visit := p.Seconds+p.Warm, n*c.visit/1e6
-	const begin = 0.25 // a process, its counters, its end
-	load := n * c.random / 1e6
+	const begin = 0.15               // a process, its counters, its end
+	warm := n * 0.1 / 1e6            // reading the files, and making the records to compare with
+	visit := warm + n*c.visit/1e6    // and all of the store
+	write := 0.3 + min(1, n*0.3/1e6) // what was written reaches the disk
+	timed, load := p.Seconds+p.Warm, n*c.random/1e6
 	if p.Data == "sorted" {
 		load = n * c.sorted / 1e6
 	}
@@ -171,35 +178,42 @@ func estimate(task Task) float64 {
 	case "S1", "S7":
 		return begin
 	case "W7", "W8", "W8-append", "GO-load", "WORDS-load", "S1-sorted", "S1-append", "GO-space", "WORDS-space":
-		return begin + load + visit
+		return begin + load + visit + write
 	case "W9", "W9-lazy", "S6":
 		return begin + timed + 1.5
 	case "W10":
-		return begin + 1.5*load + 2*visit + n/1e6
-	case "W11":
-		return begin + 1 + visit
-	case "R6", "R6-8":
-		return begin + timed + visit
+		return begin + load + 2*visit + n/1e6 + write
 	case "R9":
-		return begin + 2.5*timed + visit
+		return begin + 2*timed + 2*visit + write
 	case "R7", "R7-sorted":
-		return begin + max(timed, 1.5*visit) + visit
+		return begin + max(timed, 2*visit) + visit
 	case "R10":
-		return begin + timed + n*0.3/1e6
+		return begin + timed + n*0.2/1e6
 	case "R11":
-		return begin + max(timed, 3*visit) + visit
+		return begin + max(p.Seconds, 3*visit) + visit
 	case "S2":
-		return begin + 2*timed + 2
+		return begin + 2*timed + 1
 	case "S3":
-		return begin + n*20/1e6
+		if !shrinks(task.Engine) {
+			return begin
+		}
+		return begin + n*25/1e6
 	case "S4":
 		return begin + 200*load
 	case "S5", "S5-free":
-		return begin + 2 + n*0.1/1e6
+		return begin + 1 + warm
 	case "S5-kill":
-		return begin + 5*(1.3+visit)
+		return begin + 3*(1.2+visit)
 	}
-	return begin + timed + visit + n*0.2/1e6
+	if task.Workload.Store == workload.Worn {
+		visit += write
+	}
+	return begin + timed + visit
+}
+
+// shrinks reports whether an engine can make its files shorter while they are used; S3 asks the store itself.
+func shrinks(e *engine.Engine) bool {
+	return !slices.Contains([]string{"bbolt", "lmdb"}, owner(e))
 }
 
 // remaining estimates the seconds that tasks take, with the loads of stores that are not ready yet.

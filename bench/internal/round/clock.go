@@ -141,8 +141,8 @@ var dispensable = []struct {
 	rank rank
 	rep  int
 }{
-	{besideVariant, 2}, {variant, 2}, {besideLarge, 2}, {beside, 3}, {besideVariant, 1}, {beside, 2},
-	{besideLarge, 1}, {needed, 3}, {variant, 1}, {beside, 1}, {needed, 2},
+	{besideVariant, 2}, {variant, 2}, {besideDear, 2}, {beside, 3}, {besideVariant, 1}, {beside, 2},
+	{besideDear, 1}, {needed, 3}, {variant, 1}, {beside, 1}, {needed, 2},
 }
 
 // leaveOutClass marks tasks of a rank, from a repetition on, until the others fit; later ones first.

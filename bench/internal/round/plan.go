@@ -29,18 +29,21 @@ type rank int
 const (
 	needed        rank = iota // a goal's verdict depends on it
 	beside                    // another engine
-	besideLarge               // another engine on a store of ten times the records
+	besideDear                // another engine, where a trial takes long
 	variant                   // other knobs, for the charts; engines that goals need
 	besideVariant             // other knobs, other engines
 	ranks
 )
 
 func (r rank) String() string {
-	return [...]string{"goals", "other engines", "other engines, large stores", "variants", "variants, other engines"}[r]
+	return [...]string{"goals", "other engines", "other engines, where a trial takes long", "variants", "variants, other engines"}[r]
 }
 
-func rankOf(name string, w *workload.Workload, p workload.Params, e *engine.Engine, o Options) rank {
-	isVariant, isNeeded := strings.Contains(name, "@"), w.Needs(e.Name)
+// dear is how many seconds a trial takes that is repeated for the engines alone that goals need, if time is short.
+const dear = 3
+
+func rankOf(task Task) rank {
+	isVariant, isNeeded := strings.Contains(task.Name, "@"), task.Workload.Needs(task.Engine.Name)
 	switch {
 	case isVariant && isNeeded:
 		return variant
@@ -48,8 +51,8 @@ func rankOf(name string, w *workload.Workload, p workload.Params, e *engine.Engi
 		return besideVariant
 	case isNeeded:
 		return needed
-	case p.Records > max(workload.Defaults().Records, o.Params.Records) || w.Scale > 1:
-		return besideLarge
+	case task.Workload.Scale > 1 || estimate(task) > dear+task.Params.Seconds+task.Params.Warm:
+		return besideDear
 	}
 	return beside
 }
@@ -69,7 +72,7 @@ func Plan(o Options) ([]Task, error) {
 		for rep := 1; rep <= o.Reps; rep++ {
 			for _, e := range engines {
 				task := Task{Name: name, Workload: w, Params: params, Engine: e, Rep: rep}
-				task.rank = rankOf(name, w, params, e, o)
+				task.rank = rankOf(task)
 				if rep > o.reps(task) {
 					continue
 				}

@@ -65,7 +65,7 @@ func (t *Trial) timeOpen(dir string, times int) error {
 }
 
 // kills is how many bursts are killed; each is followed by one opening.
-const kills = 5
+const kills = 3
 
 // openAfterKill lets a process of its own write as fast as it can, kills it, and times the opening that recovers.
 // The page cache survives a kill, so this is the time of recovery and not a test of durability.

@@ -117,6 +117,9 @@ func Resolve(name string, round Params) (*Workload, Params, error) {
 			return nil, Params{}, fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	if round.CacheBytes == 0 {
+		p.CacheBytes = max(p.CacheBytes, 2*int64(p.Records)*int64(p.KeySize+p.ValueSize)) // one that holds the data
+	}
 	return w, p, nil
 }
 
