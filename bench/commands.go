@@ -274,9 +274,10 @@ func (c *config) runRound(ctx context.Context, o round.Options) (err error) {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", path, time.Since(began).Round(time.Second))
-	if failed != nil && !errors.Is(failed, round.ErrFailedTrials) {
+	if failed != nil && !errors.Is(failed, round.ErrFailedTrials) && !errors.Is(failed, context.Canceled) {
 		return failed
 	}
+	// Also of a round that was interrupted: what it has may be enough.
 	return errors.Join(failed, writeReport(path, c.out, os.Stdout))
 }
 

@@ -17,7 +17,7 @@ import (
 const usage = `bench measures alder beside other embedded stores.
 
   go run . quick [flags]                 the round of every day: W1 W3 W4 R1 R2 R7 S1, under five minutes
-  go run . full [flags]                  every workload; takes hours
+  go run . full [flags]                  every workload; takes hours, or -budget 60m
   go run . run [flags] WORKLOAD...       the workloads named; R1@g=4,n=100k is R1 with other knobs
   go run . report [flags] RESULTS.jsonl  the tables and charts of results that are there
   go run . list                          the workloads and the engines

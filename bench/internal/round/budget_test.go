@@ -116,14 +116,16 @@ func TestClock_LeaveOut(t *testing.T) {
 
 	c.end = time.Now().Add(time.Second)
 	c.leaveOut(tasks, ready)
-	for _, task := range tasks[1:] {
+	for _, task := range tasks {
 		require.Equal(t, task.rank == needed && task.Rep == 1, task.leftOut == "", "%s %s %d", task.Name, task.Engine.Name, task.Rep)
 	}
-	require.Empty(t, tasks[0].leftOut, "the task that is about to begin")
+	c.end = time.Now().Add(time.Hour)
+	c.leaveOut(tasks, ready)
+	require.Equal(t, whole, counts(), "there is time again")
 
 	c.end = time.Now()
 	c.leaveOut(tasks, ready)
-	require.Empty(t, counts())
+	require.NotEmpty(t, tasks[0].leftOut)
 }
 
 // The later repetitions of a trial are expected to take what the first took, the others what the pace says.
@@ -133,13 +135,15 @@ func TestClock_Took(t *testing.T) {
 	require.NoError(t, err)
 	c := newClock(o, time.Now())
 	require.Equal(t, 1.0, c.pace())
-	tasks[0].estimate = 20
-	c.took(tasks, 40, &workload.Result{Seconds: 40})
-	require.InDelta(t, 2, c.pace(), 0.01)
+	timed := tasks[0].timed()
+	require.Equal(t, 2.5, timed)
+	tasks[0].estimate = timed + 1000
+	c.took(tasks, timed+2000, &workload.Result{Seconds: timed + 2000})
+	require.InDelta(t, 2, c.pace(), 0.05)
 	again := tasks[0]
 	again.Rep = 2
-	require.InDelta(t, 40, c.expectedOf(&again), 0.1)
-	require.InDelta(t, 2*tasks[1].estimate, c.expectedOf(&tasks[1]), 0.01)
+	require.InDelta(t, timed+2000, c.expectedOf(&again), 0.1)
+	require.InDelta(t, timed+2*(tasks[1].estimate-timed), c.expectedOf(&tasks[1]), 0.1, "what is timed does not stretch")
 	require.Equal(t, o.Timeout, c.timeout(100), "no longer than the limit of a trial")
 	c.end = time.Now().Add(5 * time.Second)
 	require.InDelta(t, 5, c.timeout(100).Seconds(), 0.5, "and no longer than the budget")
@@ -168,6 +172,17 @@ func TestRun_Budget(t *testing.T) {
 	}
 }
 
+// An engine that has no such thing says so once, whether that is known before or found out.
+func TestRun_NotApplicableOnce(t *testing.T) {
+	var output bytes.Buffer
+	o := options(t, &output, "R5")
+	o.Reps = 3
+	require.NoError(t, Run(context.Background(), o))
+	_, trials := results(t, output.Bytes())
+	require.Len(t, trials, 4, "three of alder, one of bbolt")
+	require.Equal(t, "has no call that looks up several keys", trials[1].NA)
+}
+
 // A trial that is ended takes the programs with it that it has started.
 func TestSpawn_EndsGroup(t *testing.T) {
 	if runtime.GOOS == "windows" {
@@ -188,7 +203,19 @@ func TestSpawn_EndsGroup(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A trial that panics, and one that cannot load its store, are recorded, and the round goes on.
+// A round with a wrong answer names it before everything else.
+func TestRun_Verdict(t *testing.T) {
+	r := runner{failed: []string{"R1 a: not done after 5s", "R2 b: WRONG ANSWERS: 1 of 2", "W1 c: NOT DURABLE: none"}}
+	err := r.verdict(9)
+	require.ErrorIs(t, err, ErrFailedTrials)
+	require.Equal(t, []string{
+		"3 of 9: some trials failed; their errors are in the output:",
+		"  R2 b: WRONG ANSWERS: 1 of 2", "  W1 c: NOT DURABLE: none", "  R1 a: not done after 5s",
+	}, strings.Split(err.Error(), "\n"))
+	require.NoError(t, (&runner{}).verdict(9))
+}
+
+// A trial that cannot load its store is recorded, and the round goes on.
 func TestRun_Failures(t *testing.T) {
 	var output bytes.Buffer
 	o := options(t, &output, "GO-get", "S7")

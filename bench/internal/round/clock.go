@@ -10,12 +10,12 @@ import (
 // clock keeps a round within its budget: it compares what trials take with what was estimated, and leaves out those
 // that the round can best do without when the rest would not fit.
 type clock struct {
-	options   Options
-	began     time.Time
-	end       time.Time // zero without a budget
-	estimated float64   // of the trials that ran
-	spent     float64   // by them
-	taken     map[pair]float64
+	options Options
+	began   time.Time
+	end     time.Time // zero without a budget
+	// estimated and spent are of the trials that ran, without the seconds that were timed: those do not stretch.
+	estimated, spent float64
+	taken            map[pair]float64
 }
 
 // pair is what repetitions have in common.
@@ -51,18 +51,18 @@ func (c *clock) timeout(estimate float64) time.Duration {
 // took notes how long the first of the tasks took; its later repetitions are expected to take as long.
 func (c *clock) took(tasks []Task, seconds float64, result *workload.Result) {
 	task := tasks[0]
-	if result.NA != "" || result.LeftOut != "" {
-		if result.NA != "" {
-			for i := range tasks[1:] {
-				if later := &tasks[1+i]; later.Name == task.Name && later.Engine == task.Engine {
-					later.estimate = 0.1
-				}
+	if result.NA != "" {
+		for i := range tasks[1:] {
+			if later := &tasks[1+i]; later.Name == task.Name && later.Engine == task.Engine {
+				later.done = true
 			}
 		}
+	}
+	if result.NA != "" || result.LeftOut != "" {
 		return
 	}
-	c.spent += seconds
-	c.estimated += task.estimate
+	c.spent += max(0, seconds-task.timed())
+	c.estimated += task.estimate - task.timed()
 	if task.loads {
 		c.estimated += loadCost(task)
 	}
@@ -72,13 +72,13 @@ func (c *clock) took(tasks []Task, seconds float64, result *workload.Result) {
 	c.taken[pair{task.Name, task.Engine.Name}] = result.Seconds + 0.05
 }
 
-// pace is how many times as long as estimated the trials took until now.
+// timed are the seconds of a trial's estimate that are as long on a slow machine.
+func (task Task) timed() float64 { return min(task.estimate, task.Params.Seconds+task.Params.Warm) }
+
+// pace is how many times as long as estimated things take. It begins at 1, and the first trials say little.
 func (c *clock) pace() float64 {
-	const enough = 20 // seconds, before which it says nothing
-	if c.spent < enough || c.estimated <= 0 {
-		return 1
-	}
-	return min(3, max(0.4, c.spent/c.estimated))
+	const prior = 30 // seconds that count as if they had been as estimated
+	return min(4, max(0.4, (c.spent+prior)/(c.estimated+prior)))
 }
 
 // expected are the seconds that tasks will take.
@@ -102,7 +102,7 @@ func (c *clock) expectedOf(task *Task) float64 {
 	if taken, ok := c.taken[pair{task.Name, task.Engine.Name}]; ok {
 		return taken
 	}
-	return task.estimate * c.pace()
+	return task.timed() + (task.estimate-task.timed())*c.pace()
 }
 
 // loadsFor reports whether a store has to be loaded for a task, and which.
@@ -114,16 +114,18 @@ func loadsFor(task *Task, ready map[string]string, loaded map[string]bool) (key 
 	return key, !loaded[key] && ready[key] == "" && ready[wornKey(*task)] == ""
 }
 
-// leaveOut marks tasks that the round does without until the others fit into what is left of the budget.
+// leaveOut decides anew which tasks the round does without, so that the others fit into what is left of the budget.
+// Only the first of them is about to begin: what it says of later ones may change with what trials take until then.
 func (c *clock) leaveOut(tasks []Task, ready map[string]string) {
 	if c.end.IsZero() {
 		return
 	}
+	for i := range tasks {
+		tasks[i].leftOut = ""
+	}
 	left := time.Until(c.end).Seconds()
 	if left <= 0 {
-		for i := range tasks {
-			c.mark(&tasks[i])
-		}
+		c.mark(&tasks[0])
 		return
 	}
 	_, tasks[0].loads = loadsFor(&tasks[0], ready, nil)
@@ -148,7 +150,7 @@ var dispensable = []struct {
 // leaveOutClass marks tasks of a rank, from a repetition on, until the others fit; later ones first.
 func (c *clock) leaveOutClass(tasks []Task, ready map[string]string, r rank, rep int, left float64) {
 	over := c.expected(tasks, ready) - left
-	for i := len(tasks) - 1; i > 0 && over > 0; i-- {
+	for i := len(tasks) - 1; i >= 0 && over > 0; i-- {
 		task := &tasks[i]
 		if task.rank != r || task.Rep < rep || task.NA != "" || task.leftOut != "" || task.done {
 			continue

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,9 @@ func Run(ctx context.Context, o Options) error {
 			return ctx.Err()
 		}
 		task := &tasks[i]
+		if task.done && r.earlier(*task) == nil {
+			continue // an engine that has no such thing says so once
+		}
 		r.stores.keepFor(tasks[i:])
 		result := r.earlier(*task)
 		if result == nil {
@@ -114,11 +118,23 @@ func Run(ctx context.Context, o Options) error {
 	return r.verdict(len(tasks))
 }
 
-// verdict is the error of a round with failed trials.
+// verdict is the error of a round with failed trials. Wrong answers and broken promises of durability come first.
 func (r *runner) verdict(trials int) error {
 	if len(r.failed) == 0 {
 		return nil
 	}
+	grave := func(text string) bool {
+		return strings.Contains(text, workload.WrongAnswers) || strings.Contains(text, workload.NotDurable)
+	}
+	slices.SortStableFunc(r.failed, func(a, b string) int {
+		switch {
+		case grave(a) == grave(b):
+			return 0
+		case grave(a):
+			return -1
+		}
+		return 1
+	})
 	return fmt.Errorf("%d of %d: %w:\n  %s", len(r.failed), trials, ErrFailedTrials, strings.Join(r.failed, "\n  "))
 }
 

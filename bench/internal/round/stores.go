@@ -53,7 +53,7 @@ func (s *stores) keepFor(tasks []Task) {
 	}
 	for _, task := range tasks {
 		switch {
-		case task.NA != "" || task.leftOut != "" || task.done || task.Engine.Bare || task.Workload.Store == workload.Empty:
+		case task.NA != "" || task.done || task.Engine.Bare || task.Workload.Store == workload.Empty:
 		case task.Workload.Store == workload.Worn && s.ready[wornKey(task)] != "":
 			needed[wornKey(task)] = true
 		case task.Workload.Store == workload.Worn:
@@ -134,7 +134,7 @@ func (s *stores) worn(ctx context.Context, task Task) (string, error) {
 func (s *stores) lastUse(task Task) bool {
 	key, worn := baseKey(task), wornKey(task)
 	for _, other := range s.rest {
-		if other.NA != "" || other.leftOut != "" || other.done || other.Engine.Bare ||
+		if other.NA != "" || other.done || other.Engine.Bare ||
 			other.Workload.Store == workload.Empty || baseKey(other) != key {
 			continue
 		}

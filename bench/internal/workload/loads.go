@@ -170,7 +170,7 @@ func (t *Trial) verifyRing(store engine.Store, puts int) error {
 			return err
 		}
 		if bad != nil {
-			return fmt.Errorf("WRONG ANSWERS: %w", bad)
+			return fmt.Errorf(WrongAnswers+": %w", bad)
 		}
 	}
 	return errors.Join(r.End(), r.Close())
@@ -224,7 +224,7 @@ func (t *Trial) verifyCount(store engine.Store, want int) error {
 		return err
 	}
 	if n != want {
-		return fmt.Errorf("WRONG ANSWERS: the store has %d records, not %d", n, want)
+		return fmt.Errorf(WrongAnswers+": the store has %d records, not %d", n, want)
 	}
 	return errors.Join(r.End(), r.Close())
 }

@@ -227,7 +227,7 @@ func wrong(checks []*data.Check) error {
 		bad += c.Wrong()
 	}
 	if bad > 0 {
-		return fmt.Errorf("WRONG ANSWERS: %d of %d look-ups returned another value than the one that was put", bad, seen)
+		return fmt.Errorf(WrongAnswers+": %d of %d look-ups returned another value than the one that was put", bad, seen)
 	}
 	return nil
 }

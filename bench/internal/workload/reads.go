@@ -260,10 +260,10 @@ func (t *Trial) verifyReader(r engine.Reader) error {
 		return err
 	}
 	if want := data.SumOf(t.Set, 0, t.Set.Len()); sum != want {
-		return fmt.Errorf("WRONG ANSWERS: a full scan saw %+v, not %+v", sum, want)
+		return fmt.Errorf(WrongAnswers+": a full scan saw %+v, not %+v", sum, want)
 	}
 	if !ordered {
-		return errors.New("WRONG ANSWERS: a full scan saw keys out of order")
+		return errors.New(WrongAnswers + ": a full scan saw keys out of order")
 	}
 	if err := t.verifySample(r); err != nil {
 		return err
@@ -290,10 +290,10 @@ func (t *Trial) verifySample(r engine.Reader) error {
 			return err
 		}
 		if !found {
-			return fmt.Errorf("WRONG ANSWERS: record %d is missing", i)
+			return fmt.Errorf(WrongAnswers+": record %d is missing", i)
 		}
 		if wrong != nil {
-			return fmt.Errorf("WRONG ANSWERS: %w", wrong)
+			return fmt.Errorf(WrongAnswers+": %w", wrong)
 		}
 	}
 	return nil
@@ -348,7 +348,7 @@ func scanRate(r engine.Reader, reverse bool, atLeast time.Duration, want data.Su
 			return 0, err
 		}
 		if sum != want {
-			return 0, fmt.Errorf("WRONG ANSWERS: a full scan saw %+v, not %+v", sum, want)
+			return 0, fmt.Errorf(WrongAnswers+": a full scan saw %+v, not %+v", sum, want)
 		}
 		best = max(best, float64(sum.Count)/took.Seconds()/1e6)
 	}
@@ -437,7 +437,7 @@ func (c *rangeCounter) prepare() error {
 		return err
 	}
 	if i != n {
-		return fmt.Errorf("WRONG ANSWERS: a full scan saw %d records, not %d", i, n)
+		return fmt.Errorf(WrongAnswers+": a full scan saw %d records, not %d", i, n)
 	}
 	return c.reader.End()
 }
@@ -451,7 +451,7 @@ func (c *rangeCounter) count(int) error {
 		return err
 	}
 	if n != uint64(c.set.Len()/2) {
-		return fmt.Errorf("WRONG ANSWERS: counted %d keys, not %d", n, c.set.Len()/2)
+		return fmt.Errorf(WrongAnswers+": counted %d keys, not %d", n, c.set.Len()/2)
 	}
 	return c.reader.End()
 }
@@ -480,7 +480,7 @@ func (c *rangeCounter) at(call int) error {
 		return err
 	}
 	if string(key) != string(c.marks[mark]) {
-		return fmt.Errorf("WRONG ANSWERS: At returned %x, not %x", key, c.marks[mark])
+		return fmt.Errorf(WrongAnswers+": At returned %x, not %x", key, c.marks[mark])
 	}
 	return c.reader.End()
 }

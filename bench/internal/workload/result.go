@@ -9,6 +9,13 @@ import (
 	"github.com/alderdb/alder/bench/internal/measure"
 )
 
+const (
+	// WrongAnswers begins the error of a trial whose engine returned something else than what was put.
+	WrongAnswers = "WRONG ANSWERS"
+	// NotDurable begins the error of a trial whose commits cannot have reached the disk.
+	NotDurable = "NOT DURABLE"
+)
+
 // Result is what one trial found: one engine, one workload, one repetition.
 type Result struct {
 	Type     string    `json:"type"` // "trial"

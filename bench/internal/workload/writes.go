@@ -187,10 +187,10 @@ func (t *Trial) reachedDisk(commits, payload int64) error {
 	t.measure("flushes/commit", float64(s.Disk.Flushes)/float64(commits), "")
 	t.measure("writes/commit", float64(s.Disk.Writes)/float64(commits), "")
 	if t.Set.Len() > 0 && s.Disk.WrittenBytes < t.leastBytes(payload) {
-		return fmt.Errorf("NOT DURABLE: %d bytes were acknowledged and the disk received %d", payload, s.Disk.WrittenBytes)
+		return fmt.Errorf(NotDurable+": %d bytes were acknowledged and the disk received %d", payload, s.Disk.WrittenBytes)
 	}
 	if t.disk.WriteCache == "write back" && s.Disk.Flushes == 0 {
-		return errors.New("NOT DURABLE: the disk's write-back cache was never flushed")
+		return errors.New(NotDurable + ": the disk's write-back cache was never flushed")
 	}
 	return nil
 }

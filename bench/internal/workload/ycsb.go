@@ -115,7 +115,7 @@ func (w *ycsbWorker) scan() error {
 		return err
 	}
 	if w.sum.Count == 0 || w.sum.Count > uint64(limit) {
-		return fmt.Errorf("WRONG ANSWERS: a scan of %d records from one that exists saw %d", limit, w.sum.Count)
+		return fmt.Errorf(WrongAnswers+": a scan of %d records from one that exists saw %d", limit, w.sum.Count)
 	}
 	return w.reader.End()
 }
