@@ -609,10 +609,8 @@ func (c *checker) writerFree(mark func(run)) error {
 			}
 		}
 	}
-	for _, runs := range fl.pending {
-		for _, r := range runs {
-			mark(r.run)
-		}
+	for _, r := range fl.allPending() {
+		mark(r.run)
 	}
 	for _, r := range c.tx.w.freed {
 		mark(r.run)

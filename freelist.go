@@ -9,10 +9,7 @@ import (
 // somebody may read. It does not know what pages hold, and it does no I/O: it reads its on-disk form through a function
 // and hands new map pages to its caller.
 //
-// A page born at b and freed at f may be reused when no pinned snapshot s has b ≤ s < f; which are pinned the pager says. (Invariant 14) Each
-// pending run hangs on the newest pinned snapshot that holds it; when that snapshot is let go, the run moves on to the next older one
-// that holds it, or becomes free. So one old reader does not hold what was born after it, and a run is looked at once for each snapshot
-// that really held it.
+// freelist_pending.go has the pending ones.
 //
 // In memory and on disk the free pages are a bitmap in chunks, one chunk for each page of the on-disk map, loaded when first
 // needed. On disk, pages of map bits are the leaves of a small tree of index pages; only what changed is written anew, to new
@@ -56,8 +53,10 @@ type freelist struct {
 	highWater pgid        // first page never allocated
 	levels    [][]pageRef // where the map is on disk: level 0 are the pages of bits, the last has one page, the root
 
-	pending      map[txid][]freedRun // by the newest pinned snapshot that holds the run
-	pendingPages int
+	pending      pendingRuns
+	retainedRuns []freedRun // pending ones that the log refers to
+	pendingPages int        // of both
+	backlog      bool       // some pages are only pending because freeing them all at once would take long
 
 	due map[int][]uint64 // bits, as the map of the next checkpoint has them, of chunks that have changed since the map on disk
 
@@ -79,7 +78,7 @@ func mapSpan(pageSize int) int { return (pageSize - mapHeader) * 8 }
 func mapFanout(pageSize int) int { return (pageSize - mapHeader) / mapEntry }
 
 func newFreelist(pageSize int, load func(pageRef, pageKind) (page, error)) *freelist {
-	return &freelist{pageSize: pageSize, load: load, highWater: firstPage, pending: map[txid][]freedRun{}, due: map[int][]uint64{}}
+	return &freelist{pageSize: pageSize, load: load, highWater: firstPage, due: map[int][]uint64{}}
 }
 
 // ---- loading
@@ -410,83 +409,4 @@ func (f *freelist) isFree(id pgid) (bool, error) {
 		return false, err
 	}
 	return c.words[int(id)%span/64]>>(uint(id)%64)&1 != 0, nil
-}
-
-// ---- pending pages
-
-// hold keeps a freed run until the snapshots that hold it are let go. newest is the newest snapshot that is pinned now.
-func (f *freelist) hold(r freedRun, newest txid) error {
-	if r.birth > newest {
-		return f.release(r.run)
-	}
-	f.pending[newest] = append(f.pending[newest], r)
-	f.pendingPages += r.n
-	return nil
-}
-
-// logged is the key in pending of runs that the log refers to: whatever is pinned, replay must find them until a checkpoint of their
-// transaction, or a later one, is durable.
-const logged = txid(maxTxid + 1)
-
-// retain keeps a freed run that the log refers to. (Invariant 41)
-func (f *freelist) retain(r freedRun) {
-	f.pending[logged] = append(f.pending[logged], r)
-	f.pendingPages += r.n
-}
-
-// retained is the number of pages in retained runs of transactions up to id.
-func (f *freelist) retained(id txid) (pages int64) {
-	for _, r := range f.pending[logged] {
-		if r.birth <= id {
-			pages += int64(r.n)
-		}
-	}
-	return pages
-}
-
-// letGo treats the retained runs of transactions up to floor, which nobody will look for, like any that are freed.
-func (f *freelist) letGo(floor, newest txid) error {
-	runs := f.pending[logged]
-	if len(runs) == 0 {
-		return nil
-	}
-	kept := runs[:0]
-	for _, r := range runs {
-		if r.birth > floor {
-			kept = append(kept, r)
-			continue
-		}
-		f.pendingPages -= r.n
-		if err := f.hold(r, newest); err != nil {
-			return err
-		}
-	}
-	if f.pending[logged] = kept; len(kept) == 0 {
-		delete(f.pending, logged)
-	}
-	return nil
-}
-
-// unpin moves or frees the pending runs of snapshots that are no longer pinned. pinned is sorted ascending.
-func (f *freelist) unpin(pinned []txid) error {
-	for s, runs := range f.pending {
-		i, ok := slices.BinarySearch(pinned, s)
-		if ok || s == logged {
-			continue
-		}
-		for k, r := range runs {
-			// The next older pinned snapshot holds the run unless the run is younger.
-			if i > 0 && pinned[i-1] >= r.birth {
-				f.pending[pinned[i-1]] = append(f.pending[pinned[i-1]], r)
-				continue
-			}
-			if err := f.release(r.run); err != nil {
-				f.pending[s] = runs[k:] // for the next try
-				return err
-			}
-			f.pendingPages -= r.n
-		}
-		delete(f.pending, s)
-	}
-	return nil
 }

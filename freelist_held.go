@@ -11,28 +11,25 @@ const heldSample = 1 << 16
 // freed by a checkpoint, if nobody read it or any other snapshot that has the same page. Of very many pending runs only some are looked at, and
 // the rest is taken to be like them.
 func (f *freelist) held(ids []txid) []int64 {
-	n := 0
-	for _, runs := range f.pending {
-		n += len(runs)
-	}
-	step := n/heldSample + 1
-	// A run that hangs on snapshot s is held by the snapshots from its birth to s: add at the first of them, take away behind the last.
+	step := f.pending.count()/heldSample + 1
+	// A run is held by the snapshots from its birth to the one on which it hangs: add at the first of them, take away behind the last.
 	delta := make([]int64, len(ids)+1)
-	at := 0
-	for s, runs := range f.pending {
+	add := func(s txid, r freedRun, times int) {
 		last, exact := slices.BinarySearch(ids, s)
 		if exact {
 			last++
 		}
-		for ; at < len(runs); at += step {
-			r := runs[at]
-			first, _ := slices.BinarySearch(ids, r.birth)
-			if first < last {
-				delta[first] += int64(r.n * step)
-				delta[last] -= int64(r.n * step)
-			}
+		first, _ := slices.BinarySearch(ids, r.birth)
+		if first < last {
+			delta[first] += int64(r.n * times)
+			delta[last] -= int64(r.n * times)
 		}
-		at -= len(runs)
+	}
+	for _, r := range f.retainedRuns {
+		add(logged, r, 1)
+	}
+	for s, r := range f.pending.all(step) {
+		add(s, r, step)
 	}
 	pages := make([]int64, len(ids))
 	var sum int64

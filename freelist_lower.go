@@ -18,14 +18,7 @@ func (f *freelist) lower(log []run) error {
 	if err := f.lowerTo(end); err != nil {
 		return err
 	}
-	for s, runs := range f.pending {
-		f.pending[s] = slices.DeleteFunc(runs, func(r freedRun) bool {
-			if r.id >= f.highWater {
-				f.pendingPages -= r.n
-			}
-			return r.id >= f.highWater
-		})
-	}
+	f.forgetPending(f.highWater)
 	return nil
 }
 
@@ -106,10 +99,8 @@ func (f *freelist) reshape(shape []int) {
 // lastInUse returns the page behind the last one that is neither free, nor pending, nor part of the map, nor in one of the runs of the log.
 func (f *freelist) lastInUse(log []run) (pgid, error) {
 	idle := slices.Clone(log)
-	for _, runs := range f.pending {
-		for _, r := range runs {
-			idle = append(idle, r.run)
-		}
+	for _, r := range f.allPending() {
+		idle = append(idle, r.run)
 	}
 	for _, refs := range f.levels {
 		for _, r := range refs {
@@ -185,27 +176,20 @@ func (f *freelist) freeBetween(from, to pgid) (int, error) {
 	return n, nil
 }
 
-// pendingFrom calls fn for each pending run that reaches to from or beyond, with the newest pinned snapshot that holds it, or logged.
+// pendingFrom calls fn for each pending run that reaches to from or beyond, with the snapshot on which it hangs, or logged.
 func (f *freelist) pendingFrom(from pgid, fn func(s txid, r freedRun)) {
-	for s, runs := range f.pending {
-		for _, r := range runs {
-			if r.id+pgid(r.n) > from {
-				fn(s, r)
-			}
+	for s, r := range f.allPending() {
+		if r.id+pgid(r.n) > from {
+			fn(s, r)
 		}
 	}
 }
 
 // pendingBehind reports whether a pending run reaches to from or beyond that a snapshot from oldest to before newest may have.
 func (f *freelist) pendingBehind(from pgid, oldest, newest txid) bool {
-	for s, runs := range f.pending {
-		if s < oldest || s == logged {
-			continue
-		}
-		for _, r := range runs {
-			if r.id+pgid(r.n) > from && r.birth < newest {
-				return true
-			}
+	for s, r := range f.pending.all(1) {
+		if s >= oldest && r.id+pgid(r.n) > from && r.birth < newest {
+			return true
 		}
 	}
 	return false

@@ -97,7 +97,7 @@ func newHugeMap(t testing.TB, free int) *hugeMap {
 // commit does for transaction id what the pager asks of the freelist: some pages taken and as many given up, all over the store.
 func (h *hugeMap) commit(t testing.TB, rng *rand.Rand, id txid, pinned []txid) {
 	f := h.f
-	require.NoError(t, f.unpin(pinned))
+	unpinAll(t, f, &pinSet{few: pinned})
 	var changes []mapChange
 	for range 5 {
 		p, err := f.allocate(1)
@@ -184,11 +184,11 @@ func TestFreelist_OldReader(t *testing.T) {
 	// What the commits gave up was born at 1, before the reader began: it is the reader's too.
 	require.Equal(t, old+5*commits, f.pendingPages)
 	start = time.Now()
-	require.NoError(t, f.unpin([]txid{9999}))
+	unpinAll(t, f, &pinSet{few: []txid{9999}})
 	t.Logf("a commit beside %d pending pages: %v; the end of the reader: %v", old, beside, time.Since(start))
 	require.Less(t, beside, 2*time.Millisecond, "a look at a million pages takes longer")
 	require.Zero(t, f.pendingPages)
-	require.Empty(t, f.pending)
+	require.Empty(t, f.pending.lists)
 }
 
 func BenchmarkFreelist_Commit(b *testing.B) {
@@ -233,25 +233,6 @@ func BenchmarkFreelist_Checkpoint(b *testing.B) {
 				n++
 			}
 			b.ReportMetric(float64(pages)/float64(n), "pages/op")
-		})
-	}
-}
-
-// One operation is what the begin of a write transaction does with many readers, each at a snapshot of its own with pages of its own.
-func BenchmarkFreelist_Readers(b *testing.B) {
-	for _, readers := range []int{10, 1000, 10_000} {
-		b.Run(fmt.Sprint(readers), func(b *testing.B) {
-			h := newHugeMap(b, 2_000_000)
-			pinned := make([]txid, readers)
-			for i := range pinned {
-				pinned[i] = txid(10 + i)
-				for k := range 100 {
-					require.NoError(b, h.f.hold(freedRun{run{pgid(2*(100*i+k) + 1001), 1}, 3}, pinned[i]))
-				}
-			}
-			for b.Loop() {
-				require.NoError(b, h.f.unpin(pinned))
-			}
 		})
 	}
 }

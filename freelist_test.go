@@ -69,9 +69,7 @@ func runFreelistModel(t *testing.T, seed uint64) {
 			}
 		}
 		pinned := pinnedNow()
-		if err := f.unpin(pinned); err != nil {
-			t.Fatal(err)
-		}
+		unpinAll(t, f, &pinSet{few: pinned})
 		id := published + 1
 		w := &txWriter{id: id, highWater: f.highWater}
 		mine := []heldRun{}
@@ -236,9 +234,7 @@ func runFreelistModel(t *testing.T, seed uint64) {
 			noteChanges(w.changes)
 			publish()
 			pinned = pinnedNow()
-			if err := f.unpin(pinned); err != nil {
-				t.Fatal(err)
-			}
+			unpinAll(t, f, &pinSet{few: pinned})
 			kept, mine = live, nil
 			if rng.IntN(2) == 0 { // the store becomes shorter
 				before, marks := f.highWater, len(f.levels)

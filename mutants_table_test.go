@@ -159,7 +159,7 @@ var mutants = []mutant{
 
 	// ---- reuse of pages
 	{name: "readers not pinned", rule: "the snapshots of readers are pinned",
-		edits: []mutantEdit{{"pager_space.go", "pins = pg.readers.pinned(pins)\n", ""}}},
+		edits: []mutantEdit{{"pager_space.go", "few := pg.readers.fewPinned(pins)\n", "few := pins\n"}}},
 	{name: "published not pinned", rule: "the published snapshot is pinned: a reader may begin on it at any moment",
 		edits: []mutantEdit{{"group.go", "ids = append(ids, s.id)\n\t}\n\tfor _, g := range pg.groups {", "_ = s\n\t}\n\tfor _, g := range pg.groups {"}}, test: "TestReaders_BeginLate"},
 	{name: "visible not pinned", rule: "the visible state is pinned",

@@ -97,7 +97,7 @@ type pager struct {
 	freed     []freedRun
 	ws        *workspace
 	staging   []byte    // where pages are joined for one write
-	pins      []txid    // memory for reclaim
+	pins      pinSet    // memory for reclaim
 	logRuns   []run     // all runs of the log that are allocated
 	logRaised pgid      // the high water mark after the log raised it last
 	commits   int       // since open

@@ -3,22 +3,29 @@ package alder
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"syscall"
 )
 
 // Where pages come from: free ones, those that nobody pins any more, and growth of the store.
 
-// reclaim frees what was pending only for snapshots that nobody pins any more. The writer calls it before it allocates.
+// reclaim frees what was pending only for snapshots that nobody pins any more.
 func (pg *pager) reclaim() error {
 	pg.unwritten.settle()
-	return pg.release()
+	return pg.release(math.MaxInt)
 }
 
-// release is reclaim for the middle of a transaction.
-func (pg *pager) release() error {
+// reclaimSome is reclaim at the begin of a transaction: if there is very much to be freed it leaves the rest for the next ones.
+func (pg *pager) reclaimSome() error {
+	pg.unwritten.settle()
+	return pg.release(pendingAtOnce)
+}
+
+// release is reclaim for the middle of a transaction, of about the given number of pages.
+func (pg *pager) release(pages int) error {
 	pg.commitMu.Lock()
-	pins, floor := pg.pinsLocked(pg.pins[:0]), pg.valuesFloor()
+	pins, floor := pg.pinsLocked(pg.pins.few[:0]), pg.valuesFloor()
 	retired := pg.keepSpare(pg.log.retired)
 	pg.log.retired = nil
 	pg.commitMu.Unlock()
@@ -26,22 +33,29 @@ func (pg *pager) release() error {
 		return err
 	}
 	// Readers after the snapshots that new readers can get: one that begins meanwhile is among one or the other.
-	pins = pg.readers.pinned(pins)
-	slices.Sort(pins)
-	pins = slices.Compact(pins)
-	pg.pins = pins
-	if pins[0] == 0 {
-		pins = pins[1:]
+	few := pg.readers.fewPinned(pins)
+	slices.Sort(few)
+	few = slices.Compact(few)
+	pg.pins.few = few
+	if few[0] == 0 {
+		few = few[1:]
 	}
-	if err := pg.fl.letGo(floor, pins[len(pins)-1]); err != nil {
+	if err := pg.fl.letGo(floor, few[len(few)-1]); err != nil {
 		return err
 	}
-	if err := pg.fl.unpin(pins); err != nil {
+	pg.pins.gone = pg.readers.pins.takeGone(pg.pins.gone[:0])
+	var err error
+	pg.fl.backlog, err = pg.fl.unpin(&pinSet{few: few, settled: &pg.readers.pins, gone: pg.pins.gone}, pages)
+	if err != nil {
 		return err
+	}
+	oldest := few[0]
+	if s := pg.readers.pins.oldest(); s > 0 {
+		oldest = min(oldest, s)
 	}
 	kept := pg.old[:0]
 	for _, o := range pg.old {
-		if pins[0] <= o.last {
+		if oldest <= o.last {
 			kept = append(kept, o)
 		} else if err := pg.st.unmap(o.m); err != nil {
 			return err
@@ -69,6 +83,11 @@ func (pg *pager) allocate(n int) (pgid, error) {
 
 // allocateBeside is allocate that leaves room for the map of the next checkpoint.
 func (pg *pager) allocateBeside(n int) (pgid, error) {
+	for pg.fl.backlog && pg.fl.free < n+pg.fl.updatePagesAtMost() {
+		if err := pg.releaseMore(max(n, pendingAtOnce)); err != nil {
+			return 0, err
+		}
+	}
 	if need := n + pg.fl.updatePagesAtMost(); pg.fl.free < need && !pg.opts.volatile {
 		if end := pg.offset(pg.fl.highWater + pgid(need-pg.fl.free)); end > pg.st.size() {
 			if err := pg.grow(end); err != nil {
@@ -77,6 +96,13 @@ func (pg *pager) allocateBeside(n int) (pgid, error) {
 		}
 	}
 	return pg.allocate(n)
+}
+
+// releaseMore frees pages that the begin of the transaction at work has left for others to free.
+func (pg *pager) releaseMore(pages int) error {
+	pg.unwritten.inUse = true
+	defer func() { pg.unwritten.inUse = false }()
+	return pg.release(pages)
 }
 
 // relieve frees pages that only wait for a checkpoint, for a transaction that has met a full disk. changes are what it has
@@ -111,7 +137,7 @@ func (pg *pager) relieve(changes []mapChange, from pgid) bool {
 	}
 	pg.unwritten.inUse = true
 	defer func() { pg.unwritten.inUse = false }()
-	return pg.release() == nil && pg.fl.free > before
+	return pg.release(math.MaxInt) == nil && pg.fl.free > before
 }
 
 // noteTaken notes as free the pages that a transaction which is not committed has taken behind the high water mark of its begin, but for

@@ -22,6 +22,11 @@ import (
 
 // An atomic store takes as long as all the rest of a begin but the transaction's memory, so there is only one in each begin and one in each end:
 // the same word says whether the slot is idle, which reader it has, and how many it has had.
+//
+// Many readers that stay would make every look at the slots long. When there are many slots, those with a reader are settled: a flag in the word says
+// so, the slot leaves the table, its snapshot is counted among the settled pins, and the reader's end, which finds the flag, takes it from
+// there. A slot that has left the table is never used again, so none is overlooked; one moves from the slots to the pins under the lock
+// that a look holds, and never back, so a look at the slots first and the pins after sees every reader.
 
 // readerSlot is one entry, as large as two cache lines: adjacent lines are fetched together. A lease has the same form, so that a
 // transaction need not know whether it is tracked; of its fields only the last two mean something.
@@ -33,19 +38,26 @@ type readerSlot struct {
 	begun uint64
 	spare any // of the layer above
 
-	_ [64]byte
+	_ [24]byte
+
+	seen  seenReader // guarded by readerTable.mu
+	place int        // among the settled ones; guarded by readerTable.mu
 
 	lease   *readerLease // of a lease
 	cleanup runtime.Cleanup
 }
 
-// The word of a slot with a reader.
+// The word of a slot with a reader, or of one that is not used any more.
 const (
-	readerActive = 1 << 63
-	readerShift  = 48 // of the number of the reader, above the txid
-	readerMask   = 1<<15 - 1
-	readerEpoch  = 1 << 12
+	readerActive  = 1 << 63
+	readerSettled = 1 << 62 // active: its snapshot is among the settled pins; else: the slot has left the table
+	readerShift   = 48      // of the number of the reader, above the txid
+	readerMask    = 1<<14 - 1
+	readerEpoch   = 1 << 12
 )
+
+// readersNear is the number of slots in the table from which on readers are settled.
+const readersNear = 64
 
 // announce returns the word for reader number begun, of snapshot id.
 func announce(begun uint64, id txid) uint64 {
@@ -57,7 +69,7 @@ func (s *readerSlot) read() (active bool, id txid, begun uint64) {
 	for {
 		v := s.state.Load()
 		if v&readerActive == 0 {
-			return false, 0, v
+			return false, 0, v &^ readerSettled
 		}
 		begun = s.epoch.Load()
 		begun += (v>>readerShift - begun) & readerMask
@@ -70,7 +82,7 @@ func (s *readerSlot) read() (active bool, id txid, begun uint64) {
 // take makes the slot that of a reader of snapshot id, if it is idle.
 func (s *readerSlot) take(id txid) bool {
 	v := s.state.Load()
-	if v&readerActive != 0 || !s.state.CompareAndSwap(v, announce(v+1, id)) {
+	if v&(readerActive|readerSettled) != 0 || !s.state.CompareAndSwap(v, announce(v+1, id)) {
 		return false
 	}
 	s.begun = v + 1
@@ -80,15 +92,41 @@ func (s *readerSlot) take(id txid) bool {
 	return true
 }
 
+// move lets the slot's reader, of snapshot from, be one of snapshot to, unless it is settled.
+func (s *readerSlot) move(from, to txid) bool {
+	return s.state.CompareAndSwap(announce(s.begun, from), announce(s.begun, to))
+}
+
+// leave makes the slot idle, unless its reader is settled.
+func (s *readerSlot) leave() bool {
+	v := s.state.Load()
+	return v&readerSettled == 0 && s.state.CompareAndSwap(v, s.begun)
+}
+
+// settle sets the flag if the slot has a reader, and returns its snapshot.
+func (s *readerSlot) settle() (id txid, ok bool) {
+	v := s.state.Load()
+	return txid(v & maxTxid), v&readerActive != 0 && s.state.CompareAndSwap(v, v|readerSettled)
+}
+
+// retire keeps an idle slot from being used again.
+func (s *readerSlot) retire() bool {
+	v := s.state.Load()
+	return v&readerActive == 0 && s.state.CompareAndSwap(v, v|readerSettled)
+}
+
 type readerTable struct {
 	idle sync.Pool // of *readerSlot: a hint where to find an idle slot near this processor
 
 	track atomic.Pointer[readerTracking] // nil: readers are not tracked
 
-	mu     sync.Mutex // guards growth of slots, and what follows
-	slots  atomic.Pointer[[]*readerSlot]
-	seen   []seenReader                 // of each slot
-	leases map[*readerSlot]*readerLease // by the real slot
+	mu      sync.Mutex // guards changes of slots, and what follows
+	slots   atomic.Pointer[[]*readerSlot]
+	settled []*readerSlot
+	retired uint64                       // readers that have begun in slots that have left
+	leases  map[*readerSlot]*readerLease // by the real slot
+
+	pins settledPins
 }
 
 // seenReader says since when a slot has been seen with the same reader.
@@ -146,8 +184,11 @@ func (t *readerTable) begin(published *atomic.Pointer[snapshot]) (*readerSlot, *
 			t.end(slot)
 			return nil, nil
 		}
+		if !slot.move(s.id, now.id) {
+			t.end(slot)
+			slot = t.claim(now.id)
+		}
 		s = now
-		slot.state.Store(announce(slot.begun, s.id))
 	}
 }
 
@@ -164,13 +205,41 @@ func (t *readerTable) claim(id txid) *readerSlot {
 	s.take(id)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []*readerSlot
-	if old := t.slots.Load(); old != nil {
-		all = slices.Clone(*old)
+	all := t.near()
+	if len(all) >= readersNear {
+		all = t.settle()
 	}
-	all = append(all, s)
+	all = append(slices.Clip(all), s)
 	t.slots.Store(&all)
 	return s
+}
+
+// near returns the slots in the table.
+func (t *readerTable) near() []*readerSlot {
+	if all := t.slots.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// settle takes the slots that have a reader out of the table, and of the idle ones those that are many, and returns what is left. The caller has mu.
+func (t *readerTable) settle() []*readerSlot {
+	var kept []*readerSlot
+	for _, s := range t.near() {
+		if id, ok := s.settle(); ok {
+			// A look, which needs mu, finds it in one place or the other.
+			t.pins.add(id)
+			s.place = len(t.settled)
+			t.settled = append(t.settled, s)
+		} else if len(kept) < readersNear/2 || !s.retire() {
+			kept = append(kept, s)
+		} else {
+			_, _, n := s.read()
+			t.retired += n
+		}
+	}
+	t.slots.Store(&kept)
+	return kept
 }
 
 // end takes a reader's announcement back.
@@ -178,8 +247,20 @@ func (t *readerTable) end(s *readerSlot) {
 	if s.lease != nil {
 		s = t.revoke(s)
 	}
-	s.state.Store(s.begun)
-	t.idle.Put(s)
+	if s.leave() {
+		t.idle.Put(s)
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.settled[len(t.settled)-1]
+	t.settled[s.place], last.place = last, s.place
+	t.settled[len(t.settled)-1] = nil
+	t.settled = t.settled[:len(t.settled)-1]
+	_, id, n := s.read()
+	t.retired += n
+	s.state.Store(n | readerSettled)
+	t.pins.remove(id)
 }
 
 // ---- tracking
@@ -216,55 +297,68 @@ func (t *readerTable) revoke(granted *readerSlot) *readerSlot {
 
 // ---- looking at all slots
 
-// pinned appends the txids of all snapshots being read.
-func (t *readerTable) pinned(ids []txid) []txid {
-	t.look(func(r reader) { ids = append(ids, r.id) })
+// fewPinned appends the txids of the snapshots being read, but for those of settled readers, which t.pins has. A look at those must come after.
+func (t *readerTable) fewPinned(ids []txid) []txid {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	near := t.near()
+	if len(near) > readersNear {
+		near = t.settle()
+	}
+	var now time.Time
+	for _, s := range near {
+		if r, ok := t.seeLocked(s, &now); ok {
+			ids = append(ids, r.id)
+		}
+	}
 	return ids
 }
 
+// pinned appends the txids of all snapshots being read.
+func (t *readerTable) pinned(ids []txid) []txid { return t.pins.all(t.fewPinned(ids)) }
+
 // open returns all open readers.
 func (t *readerTable) open() (all []reader) {
-	t.look(func(r reader) { all = append(all, r) })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var now time.Time
+	for _, slots := range [][]*readerSlot{t.near(), t.settled} {
+		for _, s := range slots {
+			if r, ok := t.seeLocked(s, &now); ok {
+				all = append(all, r)
+			}
+		}
+	}
 	return all
 }
 
-// look calls fn for each open reader, and notes which there are, so that it is known later since when.
-func (t *readerTable) look(fn func(reader)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	slots := t.slots.Load()
-	if slots == nil {
-		return
+// seeLocked returns the reader of a slot, and notes that it has been seen, so that it is known later since when. now is set when needed.
+func (t *readerTable) seeLocked(s *readerSlot, now *time.Time) (r reader, ok bool) {
+	active, id, n := s.read()
+	if !active {
+		return r, false
 	}
-	for len(t.seen) < len(*slots) {
-		t.seen = append(t.seen, seenReader{})
+	r = reader{slot: s, begun: n, id: id}
+	if s.seen.begun != n || s.seen.since.IsZero() {
+		if now.IsZero() {
+			*now = time.Now()
+		}
+		s.seen = seenReader{n, *now}
 	}
-	var now time.Time
-	for i, s := range *slots {
-		active, id, n := s.read()
-		if !active {
-			continue
-		}
-		r := reader{slot: s, begun: n, id: id}
-		seen := &t.seen[i]
-		if seen.begun != r.begun || seen.since.IsZero() {
-			if now.IsZero() {
-				now = time.Now()
-			}
-			*seen = seenReader{r.begun, now}
-		}
-		r.since = seen.since
-		if l := t.leases[s]; l != nil {
-			r.since, r.stack, r.dropped = l.since, l.stack, l.dropped
-		}
-		fn(r)
+	r.since = s.seen.since
+	if l := t.leases[s]; l != nil {
+		r.since, r.stack, r.dropped = l.since, l.stack, l.dropped
 	}
+	return r, true
 }
 
 // counts is the number of readers that have begun so far, and of those that have not ended.
 func (t *readerTable) counts() (begun uint64, open int) {
-	if all := t.slots.Load(); all != nil {
-		for _, s := range *all {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	begun = t.retired
+	for _, slots := range [][]*readerSlot{t.near(), t.settled} {
+		for _, s := range slots {
 			active, _, n := s.read()
 			begun += n
 			if active {

@@ -155,7 +155,7 @@ func (db *DB) beginWrite() (*Tx, error) {
 		return nil, err
 	}
 	pg.opts.maxSize = int64(db.MaxSize)
-	if err := guarded(pg.st.mapping().data, pg.reclaim); err != nil {
+	if err := guarded(pg.st.mapping().data, pg.reclaimSome); err != nil {
 		return nil, err
 	}
 	return db.newWriteTx(pg.tip.id + 1), nil
