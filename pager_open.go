@@ -179,16 +179,18 @@ var errIncoherent = errors.New("the file system does not show in a mapped file w
 func (pg *pager) writeOwner() error {
 	buf := make([]byte, pg.pageSize)
 	encodeOwner(buf, time.Now())
-	off := pg.offset(ownerPage)
-	seen := pg.st.mapping().data[off : off+int64(pg.pageSize)]
-	before := bytes.Clone(seen) // this look brings the page in, the next one shows whether it is kept up to date
-	if err := pg.st.writeAt(buf, off); err != nil {
-		return fmt.Errorf("writing the owner page: %w", err)
-	}
-	if !bytes.Equal(seen, buf) {
-		return errors.Join(errIncoherent, pg.st.writeAt(before, off))
-	}
-	return nil
+	off, data := pg.offset(ownerPage), pg.st.mapping().data
+	return guarded(data, func() error {
+		seen := data[off : off+int64(pg.pageSize)]
+		before := bytes.Clone(seen) // this look brings the page in, the next one shows whether it is kept up to date
+		if err := pg.st.writeAt(buf, off); err != nil {
+			return fmt.Errorf("writing the owner page: %w", err)
+		}
+		if !bytes.Equal(seen, buf) {
+			return errors.Join(errIncoherent, pg.st.writeAt(before, off))
+		}
+		return nil
+	})
 }
 
 func (pg *pager) snapshotOf(m *meta) *snapshot {
