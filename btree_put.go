@@ -207,6 +207,9 @@ func (t *tree) place(w pageWriter, pth path, c leafCell, replace bool) error {
 		addCounts(pth, 1)
 		return nil
 	}
+	if !replace && leaf.i == leaf.p.count() && leaf.p.garbage() == 0 && leaf.p.accepts(&c) && atRightEdge(pth[:len(pth)-1]) {
+		return t.appendLeaf(w, pth, c)
+	}
 	// Rebuild the leaf: without its garbage, or in another layout, or as several.
 	ws := w.workspace()
 	src := ws.copyOf(0, leaf.p)
@@ -231,6 +234,39 @@ func (t *tree) place(w pageWriter, pth path, c leafCell, replace bool) error {
 		delta = 0
 	}
 	return t.split(w, pth, delta, replace)
+}
+
+// appendLeaf puts c, which comes after all keys of the tree, into a new leaf behind the last one, which is full and stays as it is. Keys that come in
+// order meet the new leaf without another look from the root.
+func (t *tree) appendLeaf(w pageWriter, pth path, c leafCell) error {
+	ws := w.workspace()
+	last := pth.leaf().p
+	p, err := w.newPage(kindLeaf)
+	if err != nil {
+		return err
+	}
+	ws.cells = append(ws.cells[:0], c)
+	p.buildLeaf(ws.cells)
+	ws.cuts = ws.cuts[:0]
+	right := branchEntry{child: p.ref(), count: 1, refs: c.flags != 0}
+	if right.separator, right.overflow, err = separate(w, last.cell(last.count()-1), c); err != nil {
+		return err
+	}
+	left := branchEntry{child: last.ref(), count: uint64(last.count()), refs: last.flags()&flagCellFlags != 0}
+	ws.fresh = append(ws.fresh[:0], left, right)
+	ws.splits++
+	if len(pth) == 1 {
+		return t.growRoot(w, ws.fresh)
+	}
+	up := &pth[len(pth)-2]
+	if !up.p.replaceEntries(up.i, 1, ws.fresh) {
+		return t.replaceChildren(w, pth, len(pth)-2, up.i, 1, ws.fresh, true, 1)
+	}
+	addCounts(pth[:len(pth)-1], 1)
+	up.i++
+	pth[len(pth)-1] = level{p, 0}
+	t.last.run.leaf, t.last.run.slot = p.id(), 0
+	return nil
 }
 
 // addCounts adds delta keys to every branch entry on pth.
