@@ -67,6 +67,7 @@ func (b backup) verify(t testing.TB) {
 // Ensures that a backup and a diff make the newer snapshot, whatever was done in between: random histories, backups of many ages, and chains
 // of diffs.
 func TestTx_WriteDiff_Model(t *testing.T) {
+	t.Parallel()
 	for _, form := range []struct {
 		name string
 		open func(t *testing.T) *testDB
@@ -216,6 +217,7 @@ func TestApplyDiff(t *testing.T) {
 // Ensures that a diff that is cut off anywhere, in which any byte is another one, or that something follows, is refused with an error that
 // says so, and leaves the backup as it was and nothing beside it.
 func TestApplyDiff_Damaged(t *testing.T) {
+	t.Parallel()
 	_, base, diff := history(t)
 	before, err := os.ReadFile(base.file)
 	require.NoError(t, err)
@@ -372,6 +374,7 @@ func TestRestore(t *testing.T) {
 
 // Ensures that a diff costs what has changed, in bytes and in pages read, not what the store holds.
 func TestTx_WriteDiff_Size(t *testing.T) {
+	t.Parallel()
 	db := openMemory(t)
 	db.update(func(tx *alder.Tx) {
 		b, err := tx.CreateBucket([]byte("b"))
@@ -400,6 +403,7 @@ func TestTx_WriteDiff_Size(t *testing.T) {
 // Ensures that a diff knows a bucket that was moved from the one that was in its place, however alike they are, and however deep it is
 // inside of what was moved.
 func TestTx_WriteDiff_MovedBuckets(t *testing.T) {
+	t.Parallel()
 	db := openTemp(t)
 	names := func(names ...string) (path [][]byte) {
 		for _, name := range names {
@@ -472,6 +476,7 @@ func TestTx_WriteDiff_MovedBuckets(t *testing.T) {
 // Ensures that a diff is right after whole subtrees were removed: at the start, in the middle and at the end of a tree, exactly at the
 // borders of pages and beside them.
 func TestTx_WriteDiff_Ranges(t *testing.T) {
+	t.Parallel()
 	db := openMemory(t)
 	const n = 30_000 // three levels
 	r := rand.New(rand.NewPCG(1, 13))

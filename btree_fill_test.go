@@ -26,6 +26,7 @@ func fillOf(t *testing.T, db *DB, name string) (fill float64, leaves int) {
 // Ensures that leaves are as full as they are said to be, whatever order keys come in, how many a transaction brings, and how large
 // values are; and what that costs: pages that are written beyond those that would be anyway.
 func TestTree_Fill(t *testing.T) {
+	t.Parallel()
 	const n = 30_000
 	rng := rand.New(rand.NewPCG(7, 7))
 	random := func(i int) uint64 { return rng.Uint64() }

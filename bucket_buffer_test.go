@@ -15,6 +15,7 @@ import (
 // Ensures that puts which are collected, in a transaction larger than its memory, are seen by every other call in the same transaction, that
 // the last put of a key counts, and that all other operations in between have their effect in order.
 func TestBucket_CollectedPuts(t *testing.T) {
+	t.Parallel()
 	seed, _ := seedAndSteps(t, 0)
 	for _, opts := range [][]option{
 		{withDirtyLimit(256 << 10)}, {withDirtyLimit(64 << 10), withNoSync()}, {withDirtyLimit(1 << 20), withPageSize(16384)},

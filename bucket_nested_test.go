@@ -355,6 +355,7 @@ func TestBucket_DeleteBucket_Recreate(t *testing.T) {
 // damage the store, and do not bring a deleted bucket back. Unlike bbolt, which frees pages twice or panics at
 // the commit.
 func TestBucket_StaleHandles(t *testing.T) {
+	t.Parallel()
 	for name, remove := range map[string]func(b *alder.Bucket) error{
 		"DeleteBucket": func(b *alder.Bucket) error { return b.DeleteBucket([]byte("sub")) },
 		"DeleteRange":  func(b *alder.Bucket) error { _, err := b.DeleteRange([]byte("sub"), nil); return err },

@@ -193,6 +193,7 @@ func mirrored(t *testing.T, db *testDB) (m *mirror, finish func(id uint64) error
 
 // Ensures that the changes of a random history, applied to an empty store, give the same as the store, whatever checkpoints do meanwhile.
 func TestDB_Changes_Model(t *testing.T) {
+	t.Parallel()
 	seed, steps := seedAndSteps(t, 150)
 	for _, form := range []struct {
 		name string

@@ -202,6 +202,7 @@ func TestGroup_ValuesCannotBeSynced(t *testing.T) {
 
 // Ensures the same of a transaction that commits by a checkpoint.
 func TestCommit_LargeCannotBeSynced(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		f := newFaultyCommits(t, Options{maxRecord: 500})
 		f.form.bytes = 3000

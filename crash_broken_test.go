@@ -149,6 +149,7 @@ func (b brokenStorage) mustBeFound(t *testing.T, l *crashLab) {
 // Ensures that the crash tests can fail: on a storage that breaks one promise, or that makes the engine break one
 // rule of its protocol, they find a violation.
 func TestCrash_BrokenStorages(t *testing.T) {
+	t.Parallel()
 	for name, broken := range brokenStorages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

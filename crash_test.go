@@ -55,6 +55,7 @@ func alderLab() *crashLab {
 // what was acknowledged, at most the transactions beyond that were under way, passes the check, goes on working,
 // and survives the next crash.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	l := alderLab()
 	if *crashReplayFlag != "" {
 		l.replay = parseReplay(t, *crashReplayFlag)

@@ -93,6 +93,7 @@ func (o *oracle) apply(c alder.Change) error {
 // Ensures that the diff of any two snapshots of a random history, applied to the first, gives the second, in both directions, that
 // no change in it is without effect, and that it comes in order.
 func TestTx_Diff_Model(t *testing.T) {
+	t.Parallel()
 	for _, form := range []struct {
 		name string
 		open func(t *testing.T) *testDB

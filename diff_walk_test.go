@@ -36,6 +36,7 @@ func treePages(t *testing.T, tx *Tx) map[pageRef]bool {
 // Ensures that a diff reads pages that only one of the snapshots has, and of those that both have only a few next to them: whatever was
 // done to the tree in between, and however large the rest of it is.
 func TestTx_Diff_Cost(t *testing.T) {
+	t.Parallel()
 	const n = 100_000
 	name := []byte("b")
 	k := func(i int) []byte { return fmt.Appendf(nil, "key-%08d", i) }

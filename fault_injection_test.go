@@ -286,6 +286,7 @@ type faultRun struct {
 
 // Ensures that every call may fail.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	few := !*allFaults
 	for i, s := range faultScripts {
 		if testing.Short() && i > 1 {

@@ -15,6 +15,7 @@ type heldRun struct {
 // Ensures that no page is reused that a pinned snapshot holds, that the map on disk says what is in use after each checkpoint,
 // and that undone transactions leave nothing behind: random transactions, lazy and full, over several index pages and levels.
 func TestFreelist_Model(t *testing.T) {
+	t.Parallel()
 	for seed := uint64(1); seed <= 3; seed++ {
 		runFreelistModel(t, seed)
 	}
@@ -309,6 +310,7 @@ func runFreelistModel(t *testing.T, seed uint64) {
 
 // Ensures that every group of cells fits a page under the layout that the group has by itself.
 func TestDistribute_Fit(t *testing.T) {
+	t.Parallel()
 	for seed := uint64(0); seed < 2_000; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		ps := 4096
@@ -370,6 +372,7 @@ func TestDistribute_Fit(t *testing.T) {
 
 // Ensures that every group of branch entries fits a page under its own prefix, has two entries, and reads back as it was built.
 func TestDistributeEntries_Fit(t *testing.T) {
+	t.Parallel()
 	for seed := uint64(0); seed < 5_000; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		ps := 4096

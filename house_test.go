@@ -170,6 +170,7 @@ func exportData(t *testing.T) types.Importer {
 // Ensures that every file uses only what stands below it: what the package would need to be split into packages, and
 // what lets a reader read it from the ground up.
 func TestHouse_Layers(t *testing.T) {
+	t.Parallel()
 	row, room := floors(t)
 	imports := exportData(t)
 	found, seen, used := map[string]string{}, map[string]bool{}, map[string]bool{}

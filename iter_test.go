@@ -100,6 +100,7 @@ func edgeKeys() []string {
 // Ensures that every pair of bounds around keys that are easily got wrong gives exactly the keys between
 // them, in both directions, with their number; nil bounds are open, empty ones are not.
 func TestBucket_Range_Edges(t *testing.T) {
+	t.Parallel()
 	eachForm(t, func(t *testing.T, db *testDB) {
 		bounds := [][]byte{nil, {}}
 		for _, k := range edgeKeys() {
@@ -326,6 +327,7 @@ func TestBucket_GetMulti(t *testing.T) {
 
 // Ensures that DeleteRange removes exactly the range, says how many keys there were, and gives their pages back.
 func TestBucket_DeleteRange(t *testing.T) {
+	t.Parallel()
 	eachForm(t, func(t *testing.T, db *testDB) {
 		const n = 4000
 		r := rand.New(rand.NewPCG(31, 32))
@@ -382,6 +384,7 @@ func TestBucket_DeleteRange(t *testing.T) {
 // Ensures that nested buckets in a range count as one key each and go with all that is in them, whether their
 // transaction has changed them or not, and that a bucket at the bounds stays.
 func TestBucket_DeleteRange_NestedBuckets(t *testing.T) {
+	t.Parallel()
 	eachForm(t, func(t *testing.T, db *testDB) {
 		for _, size := range []int{2, 2000} {
 			for _, dirty := range []bool{false, true} {
@@ -460,6 +463,7 @@ func groupedKeys(r *rand.Rand, groups, prefix int) []string {
 // Ensures that ranges cut out of deep trees leave sound ones: cuts through every level, at both edges, wide and
 // narrow, in trees that were loaded in order and at random, and that lost keys one by one in between.
 func TestBucket_DeleteRange_Deep(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(24)
 	if testing.Short() {
 		seeds = 8

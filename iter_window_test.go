@@ -13,6 +13,7 @@ import (
 // Ensures that ranges give exactly the keys between their bounds wherever in a leaf those lie: where a read transaction looks at many
 // keys at a time, the bound may be at, before or behind the first and the last of them.
 func TestBucket_Range_AnyBound(t *testing.T) {
+	t.Parallel()
 	const n = 200
 	for _, alike := range []bool{true, false} {
 		db := openMemory(t)

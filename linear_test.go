@@ -227,6 +227,7 @@ func linearHistory(t *testing.T, db *testDB, round int, strict, mixed bool) []po
 
 // Ensures that concurrent transactions are linearizable: in full durability, in a lazy store, and where both are mixed.
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	small := func(o *alder.Options) { o.LogSize, o.DirtyLimit = 16<<10, 32<<10 } // checkpoints and new runs all the time
 	for _, form := range []struct {
 		name   string

@@ -59,6 +59,7 @@ func requireNumbers(t *testing.T, db *DB, n, size int) {
 // Ensures that transactions of every size, over many runs of the log, are there after a kill, for a writer and for a reader that must
 // not write, and that a second recovery finds the same.
 func TestLog_Recovery(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{10, 3000, 40_000, 100_000} {
 		file := filepath.Join(t.TempDir(), "store.db")
 		db := openFileDB(t, file, nil)

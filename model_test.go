@@ -501,6 +501,7 @@ func seedAndSteps(t testing.TB, steps int) (uint64, int) {
 // Ensures that a store answers every operation of a long random script as a sorted map would, in every
 // snapshot that is still being read, through rollbacks and reopenings, and is sound after every commit.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	for _, form := range []struct {
 		name string
 		open func(t *testing.T) *testDB

@@ -158,6 +158,7 @@ func randomCompare(t *testing.T, b *Bucket, r *rbucket, rng *rand.Rand, what str
 }
 
 func TestRandom_Model(t *testing.T) {
+	t.Parallel()
 	for seed := randomFrom; seed <= randomSeeds; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 99))
 		o := &Options{NoSync: seed%3 == 0}

@@ -30,6 +30,7 @@ func regressionCheck(t testing.TB, db *DB, what string) {
 
 // Long separators make deep trees; ranges are deleted and everything is checked.
 func TestRegression_DeepRanges(t *testing.T) {
+	t.Parallel()
 	for seed := uint64(1); seed <= 40; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		db, err := OpenMemory(&Options{})

@@ -258,6 +258,7 @@ func sabotageEach(t *testing.T, n int, f func(i int)) {
 
 // Ensures that a flip of any byte is detected or harmless.
 func TestSabotage_EveryByte(t *testing.T) {
+	t.Parallel()
 	s := newSabotageTarget(t, 4096)
 	step := 1
 	switch {
@@ -317,6 +318,7 @@ func (s *sabotageTarget) lastFrame(t testing.TB) (pages []int) {
 // Ensures that whatever happens to one page as a whole is detected or harmless: zeros, noise, any other page in its
 // place, each of its own older versions, its first or second half from an older version.
 func TestSabotage_EveryPage(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []struct {
 		pageSize int
 		killed   bool
@@ -378,6 +380,7 @@ func TestSabotage_EveryPage(t *testing.T) {
 
 // Ensures that two pages that have changed places are detected.
 func TestSabotage_SwappedPages(t *testing.T) {
+	t.Parallel()
 	s := newSabotageTarget(t, 4096)
 	var counts sabotageCounts
 	sabotageEach(t, s.pages(), func(i int) {
@@ -402,6 +405,7 @@ func TestSabotage_SwappedPages(t *testing.T) {
 
 // Ensures that a store that was cut anywhere is refused or right, and never taken for a shorter one.
 func TestSabotage_Truncated(t *testing.T) {
+	t.Parallel()
 	s := newSabotageTarget(t, 4096)
 	var counts sabotageCounts
 	var lengths []int

@@ -190,6 +190,7 @@ func TestSalvage_Sound(t *testing.T) {
 // Ensures that whichever page is damaged, in whichever way, no key comes out wrong, none is missing in silence, and only what lay in
 // the page itself is missing; of a store that was closed, and of one that was not.
 func TestSalvage_EveryPage(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []struct {
 		pageSize int
 		killed   bool
@@ -260,6 +261,7 @@ func (s *sabotageTarget) allowed(r *salvaged, killed bool) *crashState {
 
 // Ensures that two damaged pages, and files cut anywhere, keep the promises too.
 func TestSalvage_TwoPagesAndCuts(t *testing.T) {
+	t.Parallel()
 	target := newSabotageTarget(t, 4096)
 	ps := target.pageSize
 	rng := rand.New(rand.NewPCG(5, 5))
@@ -320,6 +322,7 @@ func TestSalvage_NoMeta(t *testing.T) {
 
 // Ensures that salvage does with each named kind of damage what it promises.
 func TestSalvage_Table(t *testing.T) {
+	t.Parallel()
 	target := newSabotageTarget(t, 4096)
 	for _, sabotage := range sabotages {
 		t.Run(sabotage.name, func(t *testing.T) {
@@ -468,6 +471,7 @@ func largeTarget(t testing.TB, keys int) (image []byte, want *crashState) {
 // Ensures that the promises hold for trees of several levels, that a damaged branch costs nothing, that of other pages only
 // what they held is missing, and that with more damage there is still most of it.
 func TestSalvage_Large(t *testing.T) {
+	t.Parallel()
 	keys := 12000
 	if testing.Short() || raceDetector() {
 		keys = 3000

@@ -140,6 +140,7 @@ func fileLength(t testing.TB, db *testDB) int64 {
 // Ensures that a store from which most was deleted becomes as small as what is left, while it is open, that nothing is lost, and that it can grow
 // again.
 func TestDB_Shrink(t *testing.T) {
+	t.Parallel()
 	for _, options := range [][]option{nil, {withNoSync()}, {withPageSize(16384)}, {withDirtyLimit(64 << 10)}} {
 		db := openTemp(t, options...)
 		want := fillShrinkable(t, db, 30000, 1)

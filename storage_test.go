@@ -107,6 +107,7 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 // Ensures that what is written is seen through the mapping at once and by readAt, that growth and truncation followed by
 // growth give zeros, and that the mapping always reaches to the store's end.
 func TestStorage_AgainstSlice(t *testing.T) {
+	t.Parallel()
 	eachStorage(t, func(t *testing.T, s storage) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
