@@ -23,6 +23,7 @@ type HistoryError struct {
 	reason string
 }
 
+// Error says it in a sentence.
 func (e *HistoryError) Error() string {
 	return fmt.Sprintf("changes since transaction %d cannot be listed: %s; history goes back to transaction %d: take a diff, or a new snapshot",
 		e.Since.TxID, e.reason, e.Oldest.TxID)

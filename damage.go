@@ -43,6 +43,7 @@ const (
 // Unwrap returns what is wrong with the page.
 func (d *Damage) Unwrap() error { return d.Err }
 
+// Error says it in a sentence.
 func (d *Damage) Error() string { return fmt.Sprintf("%v; %s", d.Err, d.Loss()) }
 
 // Loss says in words what the page held and what is lost, without what is wrong with it.

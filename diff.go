@@ -52,13 +52,13 @@ func (k ChangeKind) String() string {
 // Change is one step from one state of a store to another. Its slices are valid as long as those that transactions return, and must
 // not be modified.
 type Change struct {
-	Kind     ChangeKind
-	Bucket   [][]byte // path of the bucket, outermost first; empty for the top level
-	Key      []byte   // the key, or the name of the nested bucket; nil for ChangeSetSequence; ChangeDeleteRange: nil for no bound
-	Value    []byte   // of ChangePut, not nil
-	Sequence uint64   // of ChangeSetSequence
-	End      []byte   // of ChangeDeleteRange: the first key behind the range, nil for no bound
-	Into     [][]byte // of ChangeMoveBucket: path of the bucket that it goes to
+	Kind     ChangeKind // what was done; it says which of the others count
+	Bucket   [][]byte   // path of the bucket, outermost first; empty for the top level
+	Key      []byte     // the key, or the name of the nested bucket; nil for ChangeSetSequence; ChangeDeleteRange: nil for no bound
+	Value    []byte     // of ChangePut, not nil
+	Sequence uint64     // of ChangeSetSequence
+	End      []byte     // of ChangeDeleteRange: the first key behind the range, nil for no bound
+	Into     [][]byte   // of ChangeMoveBucket: path of the bucket that it goes to
 }
 
 // Apply makes the change c in the transaction. It returns ErrBucketNotFound if there is no bucket at one of its paths, and else what Put,

@@ -104,6 +104,7 @@ type CorruptionError struct {
 	Detail string // which field, what was found, what is allowed
 }
 
+// Error says it in a sentence.
 func (e *CorruptionError) Error() string {
 	return fmt.Sprintf("database is corrupt: page %d: %s", e.Page, e.Detail)
 }

@@ -40,6 +40,7 @@ type FaultError struct {
 	Err    error  // what the runtime said of the fault
 }
 
+// Error says it in a sentence.
 func (e *FaultError) Error() string {
 	return fmt.Sprintf("%s of the mapped file failed at offset %d: the disk reported an error, or the file was truncated while open (%v)",
 		e.Op, e.Offset, e.Err)

@@ -164,7 +164,7 @@ func (tx *Tx) Inspect() BucketStructure { return tx.root().Inspect() }
 
 // PageInfo says what a page is, as Tx.Page returns it.
 type PageInfo struct {
-	ID            int
+	ID            int    // its number
 	Type          string // meta, owner, branch, leaf, overflow, map index, map bits, or free
 	Count         int    // slots
 	OverflowCount int    // further pages of an overflow run

@@ -26,6 +26,7 @@ type LockError struct {
 	ReadOnly bool          // Open was to be read-only, so the holder is a writer
 }
 
+// Error says it in a sentence.
 func (e *LockError) Error() string {
 	text := "open " + e.Path + ": database is locked"
 	if e.ReadOnly {

@@ -14,9 +14,9 @@ type Stats struct {
 	TxN     int // read transactions begun
 	OpenTxN int // read transactions open
 
-	Log         LogStats
-	Checkpoints CheckpointStats
-	Commits     Latencies // of commits, from the call of Commit to its return, rollbacks not among them
+	Log         LogStats        // what was written to the redo log
+	Checkpoints CheckpointStats // what was written by checkpoints
+	Commits     Latencies       // of commits, from the call of Commit to its return, rollbacks not among them
 }
 
 // LogStats are counters of the redo log.
@@ -43,7 +43,7 @@ var LatencyBounds = [...]time.Duration{
 // Latencies counts how long something took.
 type Latencies struct {
 	Buckets [len(LatencyBounds) + 1]int64 // how often it took no longer than the bound of the same index, and longer than the one before
-	Sum     time.Duration
+	Sum     time.Duration                 // how long it took in all
 }
 
 // Count is how often it was.

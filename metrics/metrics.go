@@ -26,10 +26,10 @@ type Bucket struct {
 
 // Metric is one measured value.
 type Metric struct {
-	Name  string // as Prometheus names them: with alder_ in front, and the unit at the end; counters end in _total
-	Help  string
-	Kind  Kind
-	Value float64
+	Name  string  // as Prometheus names them: with alder_ in front, and the unit at the end; counters end in _total
+	Help  string  // one sentence
+	Kind  Kind    // says what Value is
+	Value float64 // of a histogram: the sum of what was measured
 
 	Buckets []Bucket // of a histogram, in ascending order
 }
