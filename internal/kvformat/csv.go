@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 )
@@ -38,7 +39,11 @@ func (r *csvReader) Read() (Record, error) {
 		}
 	}
 	if len(r.fields) != 2 && len(r.fields) != 3 {
-		return Record{}, r.syntaxError("want key and value, or bucket, key and value; found %d fields", len(r.fields))
+		found := "one field"
+		if len(r.fields) != 1 {
+			found = fmt.Sprintf("%d fields", len(r.fields))
+		}
+		return Record{}, r.syntaxError("want key and value, or bucket, key and value; found %s", found)
 	}
 	record, err := columnsToRecord(r.fields, Raw, &r.paths)
 	if err != nil {

@@ -160,7 +160,7 @@ func TestReader_Refuses(t *testing.T) {
 		{"csv", "key,value\na,1\nb,\"x\ny\nz\n", 1, "line 3: a quote is opened and never closed"},
 		{"csv", "a,\"x\ny\"z\n", 0, "line 1: something follows the closing quote"},
 		{"csv", "a,b\"c\"\n", 0, "line 1: a quote inside a field"},
-		{"csv", "a\n", 0, "line 1: want key and value, or bucket, key and value; found 1 fields"},
+		{"csv", "a\n", 0, "line 1: want key and value, or bucket, key and value; found one field"},
 		{"csv", "a,b,c,d\n", 0, "line 1: want key and value, or bucket, key and value; found 4 fields"},
 		{"csv", "\"x\n\",1\n,1\n", 1, "line 3: the key is empty"},
 		{"jsonl", "{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\n", 1, "line 2: not JSON: the object is not complete"},
