@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"errors"
+	"math"
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/alderdb/alder/bench/internal/data"
 )
@@ -51,7 +54,7 @@ func openBolt(c Config, freelist bbolt.FreelistType, batch bool) (Store, error) 
 	options := &bbolt.Options{FreelistType: freelist, NoSync: c.Durability == Lazy, PageSize: c.PageSize}
 	if c.LongReaders {
 		// bbolt's advice against a deadlock: growing beyond the map waits for all readers.
-		options.InitialMmapSize = 16 << 30
+		options.InitialMmapSize = int(min(int64(16<<30), math.MaxInt/2))
 	}
 	db, err := bbolt.Open(filepath.Join(c.Dir, "bolt.db"), 0o600, options)
 	if err != nil {
@@ -59,11 +62,11 @@ func openBolt(c Config, freelist bbolt.FreelistType, batch bool) (Store, error) 
 	}
 	err = db.View(func(tx *bbolt.Tx) error {
 		if tx.Bucket(boltBucket) == nil {
-			return bbolt.ErrBucketNotFound
+			return bolterrors.ErrBucketNotFound
 		}
 		return nil
 	})
-	if err == bbolt.ErrBucketNotFound {
+	if errors.Is(err, bolterrors.ErrBucketNotFound) {
 		err = db.Update(func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucket(boltBucket)
 			return err

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"path/filepath"
+	"time"
 	"unsafe"
 
 	"github.com/tidwall/buntdb"
@@ -46,8 +47,18 @@ func openBunt(c Config) (Store, error) {
 // Sync has no call of its own in buntdb: closing is what flushes, and within a second everything is.
 func (s *buntStore) Sync() error             { return nil }
 func (s *buntStore) Close() error            { return s.db.Close() }
-func (s *buntStore) Shrink() error           { return s.db.Shrink() }
 func (s *buntStore) Writer() (Writer, error) { return &buntWriter{db: s.db}, nil }
+
+// Shrink waits for the shrinking that buntdb begins by itself, and then shrinks what has come since.
+func (s *buntStore) Shrink() error {
+	for {
+		err := s.db.Shrink()
+		if !errors.Is(err, buntdb.ErrShrinkInProcess) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
 
 func (s *buntStore) Reader() (Reader, error) {
 	r := &buntReader{db: s.db}

@@ -74,7 +74,7 @@ func TestWarm(t *testing.T) {
 	require.NoError(t, file.Close())
 	length, allocated, err := Size(dir)
 	require.NoError(t, err)
-	require.EqualValues(t, 1<<40+8<<20, length)
+	require.Equal(t, int64(1<<40+8<<20), length)
 	require.Less(t, allocated, int64(16<<20))
 	for _, cache := range []Cache{Small, Large, AsIs} {
 		require.NoError(t, Warm(dir, cache))

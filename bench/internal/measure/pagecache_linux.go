@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io/fs"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,7 +94,7 @@ func (l *folioLook) at(file *os.File, start, end int64) error {
 		if in[i]&1 == 0 {
 			continue
 		}
-		touched = mapped[i*4096] // fault it in, or there is no entry to read
+		runtime.KeepAlive(mapped[i*4096]) // fault it in, or there is no entry to read
 		bits, ok := pageFlags(l.pagemap, l.flags, &mapped[i*4096])
 		if !ok {
 			continue
@@ -105,9 +106,6 @@ func (l *folioLook) at(file *os.File, start, end int64) error {
 	}
 	return nil
 }
-
-// touched keeps the compiler from dropping the reads that fault pages in.
-var touched byte
 
 func pageFlags(pagemap, flags *os.File, at *byte) (bits uint64, ok bool) {
 	var entry [8]byte

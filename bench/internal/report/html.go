@@ -40,7 +40,7 @@ func (r *Report) HTML(w io.Writer) error {
 		Settings: r.engineTable(),
 	}
 	p.Engines = p.Overview.Head[2:]
-	p.Marks = explain(p.Overview.text())
+	p.Marks = strings.TrimSpace(explain(p.Overview.text()) + " " + r.silent())
 	if err := r.addCharts(&p); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	p.line("## All workloads")
 	p.line("")
 	overview := r.overview()
-	p.line("%s", strings.TrimSpace("Medians over the repetitions. "+explain(overview.text())))
+	p.line("%s", strings.TrimSpace("Medians over the repetitions. "+explain(overview.text())+" "+r.silent()))
 	p.line("")
 	p.table(overview)
 	for _, name := range r.order {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,10 +100,7 @@ func unitOf(measure string) string {
 // workloadTable lists an engine a row: the main figure, its spread, its ratio to bbolt's, what stood beside it.
 func (r *Report) workloadTable(g *group) table {
 	t := table{Head: []string{"engine", g.def.Main, "n", "min–max", "× bbolt"}}
-	var others []string
-	for _, name := range g.measures()[1:] {
-		others = append(others, name)
-	}
+	others := g.measures()[1:]
 	t.Head = append(t.Head, others...)
 	t.Head = append(t.Head, "CPU s", "peak anon", "file", "disk written", "major faults", "in large folios")
 	reference, hasReference := r.figure(g.name, "bbolt", g.def.Main)
@@ -195,6 +193,9 @@ func (r *Report) overview() table {
 	t := table{Head: append([]string{"workload", "figure"}, columns...)}
 	for _, name := range r.order {
 		g := r.workloads[name]
+		if !r.says(name) {
+			continue
+		}
 		cells := []string{name, g.def.Main}
 		for _, e := range columns {
 			f, ok := r.figure(name, e, g.def.Main)
@@ -210,6 +211,29 @@ func (r *Report) overview() table {
 		t.Rows = append(t.Rows, row{Cells: cells})
 	}
 	return t
+}
+
+// says reports whether a workload has a figure or a failure.
+func (r *Report) says(name string) bool {
+	g := r.workloads[name]
+	return slices.ContainsFunc(g.order, func(e string) bool {
+		_, ok := r.figure(name, e, g.def.Main)
+		return ok || strings.HasPrefix(r.why(name, e), "failed")
+	})
+}
+
+// silent lists the workloads without any figure.
+func (r *Report) silent() string {
+	var names []string
+	for _, name := range r.order {
+		if !r.says(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "Without a figure: " + strings.Join(names, ", ") + "."
 }
 
 // engineTable says what ran, and how it was set.

@@ -93,17 +93,21 @@ func (o Options) spread(limit float64) error {
 	return nil
 }
 
-// loadLimit is after how many seconds a load is cut in a round with a budget.
-func (o Options) loadLimit(prepare bool) float64 {
+// loadLimit is after how many seconds a load is cut in a round with a budget. What a goal needs is given more.
+func (o Options) loadLimit(prepare bool, r rank) float64 {
+	patience := 1.0
+	if r == needed {
+		patience = 3
+	}
 	switch {
 	case o.LoadLimit > 0:
 		return o.LoadLimit.Seconds()
 	case o.Budget <= 0:
 		return 0
 	case prepare:
-		return max(20, o.Budget.Seconds()/25)
+		return max(20, patience*o.Budget.Seconds()/25)
 	}
-	return max(10, o.Budget.Seconds()/100)
+	return max(10, patience*o.Budget.Seconds()/100)
 }
 
 // costs are rough times of an engine, in microseconds per record of 116 bytes, with all of what stands beside them

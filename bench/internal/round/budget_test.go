@@ -144,9 +144,12 @@ func TestClock_Took(t *testing.T) {
 	again.Rep = 2
 	require.InDelta(t, timed+2000, c.expectedOf(&again), 0.1)
 	require.InDelta(t, timed+2*(tasks[1].estimate-timed), c.expectedOf(&tasks[1]), 0.1, "what is timed does not stretch")
-	require.Equal(t, o.Timeout, c.timeout(100), "no longer than the limit of a trial")
+	c.end = time.Now().Add(time.Hour)
+	require.Equal(t, o.Timeout, c.timeout(100, needed), "no longer than the limit of a trial")
+	c.end = time.Now().Add(time.Hour)
+	require.Less(t, c.timeout(1, beside), c.timeout(1, needed))
 	c.end = time.Now().Add(5 * time.Second)
-	require.InDelta(t, 5, c.timeout(100).Seconds(), 0.5, "and no longer than the budget")
+	require.InDelta(t, 5, c.timeout(100, needed).Seconds(), 0.5, "and no longer than the budget")
 }
 
 // A round with too little time ends within it, without an error, and says what it left out and why.

@@ -39,11 +39,16 @@ func (c *clock) reason() string {
 }
 
 // timeout is the longest that a process may take that was estimated to take so many seconds.
-func (c *clock) timeout(estimate float64) time.Duration {
+func (c *clock) timeout(estimate float64, r rank) time.Duration {
 	if c.end.IsZero() {
 		return c.options.Timeout
 	}
-	const patience, least = 8, 60 // a hanging trial must not take the time of all others
+	// A hanging trial must not take the time of all others, and a slow one that no goal needs neither.
+	patience, least := 8.0, 60.0
+	if r != needed {
+		patience, least = 5, 30
+	}
+	patience *= max(1, c.pace())
 	timeout := min(c.options.Timeout, time.Duration((least+patience*estimate)*float64(time.Second)))
 	return max(time.Second, min(timeout, time.Until(c.end)))
 }

@@ -176,8 +176,12 @@ type runner struct {
 }
 
 // limits are how long the next process may take, and after how many seconds it has to cut a load.
-func (r *runner) limits(prepare bool, estimate float64) (timeout time.Duration, load float64) {
-	return r.clock.timeout(estimate), r.options.loadLimit(prepare)
+func (r *runner) limits(task Task, prepare bool) (timeout time.Duration, load float64) {
+	estimate := task.estimate
+	if prepare {
+		estimate = loadCost(task)
+	}
+	return r.clock.timeout(estimate, task.rank), r.options.loadLimit(prepare, task.rank)
 }
 
 // takeEarlier tells the clock that the trials of an earlier round take no time.
@@ -234,7 +238,7 @@ func (r *runner) task(ctx context.Context, task Task) *workload.Result {
 		Workload: task.Name, Engine: task.Engine.Name, Rep: task.Rep, Params: task.Params, Dir: dir, Scratch: scratch,
 		Keep: r.keep,
 	}
-	timeout, limit := r.limits(false, task.estimate)
+	timeout, limit := r.limits(task, false)
 	spec.LoadLimit = limit
 	if dir := r.options.Profiles; dir != "" {
 		spec.Profile = filepath.Join(dir, fmt.Sprintf("%s-%s-%d.pprof", task.Name, task.Engine.Name, task.Rep))

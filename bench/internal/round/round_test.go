@@ -139,7 +139,7 @@ func TestPlan_OnDemand(t *testing.T) {
 }
 
 // patient are limits of a round without a budget.
-func patient(bool, float64) (time.Duration, float64) { return time.Minute, 0 }
+func patient(Task, bool) (time.Duration, float64) { return time.Minute, 0 }
 
 // Stores are shared by the trials that may share them, and dropped with the last one that needs them.
 func TestStores_Keep(t *testing.T) {

@@ -21,11 +21,11 @@ type stores struct {
 	ready   map[string]string // key → directory
 	failed  map[string]error  // content that an engine could not load
 	rest    []Task            // that come later
-	limits  func(prepare bool, estimate float64) (time.Duration, float64)
+	limits  func(task Task, prepare bool) (timeout time.Duration, load float64)
 	serial  int
 }
 
-func newStores(dir string, o Options, limits func(bool, float64) (time.Duration, float64)) *stores {
+func newStores(dir string, o Options, limits func(Task, bool) (time.Duration, float64)) *stores {
 	return &stores{dir: dir, options: o, ready: map[string]string{}, failed: map[string]error{}, limits: limits}
 }
 
@@ -166,7 +166,7 @@ func (s *stores) loaded(ctx context.Context, task Task) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(spec.Scratch)
-	timeout, limit := s.limits(true, loadCost(task))
+	timeout, limit := s.limits(task, true)
 	spec.LoadLimit = limit
 	result, err := Spawn(ctx, spec, timeout)
 	switch {

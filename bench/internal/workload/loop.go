@@ -38,11 +38,6 @@ type outcome struct {
 	used    measure.Usage
 }
 
-// perOp returns the wall time per operation, over all workers together.
-func (o outcome) perOp() time.Duration {
-	return o.elapsed / time.Duration(max(o.ops, 1))
-}
-
 func (o outcome) nanosPerOp() float64 { return float64(o.elapsed) / float64(max(o.ops, 1)) }
 func (o outcome) opsPerSecond() float64 {
 	return float64(o.ops) / o.elapsed.Seconds()

@@ -27,7 +27,7 @@ func init() {
 		{"F", "50 % read, 50 % read-modify-write", "zipfian", mix{read: .5, modify: .5}, Worn},
 	} {
 		register(&Workload{
-			ID: "YCSB-" + m.id, Title: "YCSB " + m.id + ": " + m.title + ", 8 goroutines, durable", Store: m.store,
+			ID: "YCSB-" + m.id, Title: m.title + ", 8 goroutines, durable", Store: m.store,
 			Params: Params{Goroutines: 8, Distribution: m.dist, Limit: 100},
 			Main:   "ops/s", More: true, Run: runYCSB(m.mix),
 		})
