@@ -113,6 +113,11 @@ func readCold(t *Trial) error {
 	if err := errors.Join(measure.Flush(t.Dir), measure.Evict(t.Dir)); err != nil {
 		return err
 	}
+	left, err := measure.Folios(t.Dir)
+	if err != nil {
+		return err
+	}
+	t.measure("in memory before", 100*left.Resident, "%")
 	cage, err := measure.Limit(limit)
 	if err != nil {
 		return engine.NA("%v", err)
