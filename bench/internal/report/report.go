@@ -244,6 +244,9 @@ func (g *group) notes() []string {
 			if t.NA != "" {
 				add("n/a: "+t.NA, e)
 			}
+			if own := g.def.Params.Seconds; measured(t) && g.def.Long && t.Params.Seconds < own {
+				add(fmt.Sprintf("timed for %.3g s, the workload's own time is %g s", t.Params.Seconds, own), e)
+			}
 			if t.Error != "" {
 				add("FAILED: "+firstLine(t.Error), e)
 			}

@@ -123,6 +123,13 @@ func TestScalings(t *testing.T) {
 	}
 }
 
+// A workload that was not given its own time says so.
+func TestNotes_ShortOfItsTime(t *testing.T) {
+	trial := workload.Result{Workload: "W6", Engine: "alder", Params: workload.Params{Seconds: 120}}
+	r := New(round.Header{Reps: 1}, []workload.Result{trial})
+	require.Equal(t, []string{"alder: timed for 120 s, the workload's own time is 300 s"}, r.workloads["W6"].notes())
+}
+
 // Goals are judged by the medians: against a peer, against a number, and without a figure.
 func TestJudge(t *testing.T) {
 	verdicts := map[string]verdict{}

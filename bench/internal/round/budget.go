@@ -26,10 +26,10 @@ var levels = []Level{
 	{Seconds: 1, Warm: 0.3, Long: 1, Reps: [ranks]int{99, 99, 99, 1, 1}},
 	{Seconds: 1, Warm: 0.3, Long: 0.5, Reps: [ranks]int{99, 99, 1, 1, 1}},
 	{Seconds: 0.7, Warm: 0.2, Long: 0.4, Reps: [ranks]int{99, 99, 1, 1, 1}},
-	{Seconds: 0.5, Warm: 0.2, Long: 0.3, Reps: [ranks]int{99, 99, 1, 1, 1}},
-	{Seconds: 0.4, Warm: 0.15, Long: 0.3, Reps: [ranks]int{99, 99, 1, 1, 1}},
-	{Seconds: 0.3, Warm: 0.1, Long: 0.25, Reps: [ranks]int{99, 99, 1, 1, 1}},
-	{Seconds: 0.3, Warm: 0.1, Long: 0.2, Reps: [ranks]int{99, 2, 1, 1, 1}},
+	{Seconds: 0.5, Warm: 0.2, Long: 0.4, Reps: [ranks]int{99, 99, 1, 1, 1}},
+	{Seconds: 0.4, Warm: 0.15, Long: 0.4, Reps: [ranks]int{99, 99, 1, 1, 1}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.35, Reps: [ranks]int{99, 99, 1, 1, 1}},
+	{Seconds: 0.3, Warm: 0.1, Long: 0.3, Reps: [ranks]int{99, 2, 1, 1, 1}},
 	{Seconds: 0.3, Warm: 0.1, Long: 0.2, Reps: [ranks]int{99, 1, 1, 1, 1}},
 	{Seconds: 0.3, Warm: 0.1, Long: 0.15, Reps: [ranks]int{99, 1, 1, 1, 0}},
 	{Seconds: 0.3, Warm: 0.1, Long: 0.1, Reps: [ranks]int{99, 1, 0, 1, 0}},
@@ -39,9 +39,9 @@ var levels = []Level{
 	{Seconds: 0.2, Warm: 0.1, Long: 0.01, Reps: [ranks]int{1, 0, 0, 0, 0}},
 }
 
-// planned is the share of a budget that a plan may fill by its estimates: they are rough, and what is left goes to
-// trials that take longer.
-const planned = 0.95
+// planned is how much of a budget a plan may fill by its estimates. They are rough, and a plan that is too long costs the
+// last of the repetitions that a round can best do without, one that is too short costs all of them their time.
+const planned = 1.05
 
 // Fit chooses the level of a round with a budget, the most thorough whose estimate is within it, and spreads what is
 // left over the timed seconds. A level that is set already stays.
