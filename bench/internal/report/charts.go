@@ -305,13 +305,20 @@ func (r *Report) overTime(g *group) (*chart, error) {
 	return &chart{Title: g.name, Caption: g.def.Title, SVG: svg}, nil
 }
 
-// powerTicks are marks of a logarithmic axis.
+// powerTicks are marks of a logarithmic axis, more between the powers of ten where few of those fit.
 func powerTicks(low, high float64) []plot.Tick {
+	steps := []float64{1}
+	switch {
+	case high-low < 0.7:
+		steps = []float64{1, 1.5, 2, 3, 4, 5, 7}
+	case high-low < 2:
+		steps = []float64{1, 2, 5}
+	}
 	var ticks []plot.Tick
 	for power := math.Floor(low); power <= math.Ceil(high); power++ {
-		for _, step := range []float64{1, 2, 5} {
+		for _, step := range steps {
 			v := step * math.Pow(10, power)
-			if x := math.Log10(v); x >= low && x <= high && (step == 1 || high-low < 2) {
+			if x := math.Log10(v); x >= low && x <= high {
 				ticks = append(ticks, plot.Tick{Value: x, Label: thousands(v)})
 			}
 		}

@@ -1,6 +1,11 @@
 package report
 
-import "math"
+import (
+	"fmt"
+	"math"
+
+	"github.com/alderdb/alder/bench/internal/workload"
+)
 
 // goal is a line of GOALS.md: what alder's figure must reach, as a number or against another figure of the round.
 type goal struct {
@@ -160,6 +165,20 @@ func (r *Report) judge() []verdict {
 		verdicts = append(verdicts, v)
 	}
 	return verdicts
+}
+
+// sizes says that a round had other sizes than those that the goals are about; empty if it had them.
+func (r *Report) sizes() string {
+	for _, name := range r.order {
+		g := r.workloads[name]
+		_, meant, err := workload.Resolve(name, workload.Params{})
+		if err != nil || meant.Data != "random" && meant.Data != "sorted" || g.params.Records == meant.Records {
+			continue
+		}
+		return fmt.Sprintf("The goals are about other sizes than this round's: %s has %s records, not %s.",
+			name, thousands(float64(g.params.Records)), thousands(float64(meant.Records)))
+	}
+	return ""
 }
 
 // reference finds the figure that a goal is measured against, and its marks.

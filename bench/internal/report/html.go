@@ -15,6 +15,7 @@ type page struct {
 	Tally    string
 	Machine  table
 	Goals    table
+	Sizes    string // how far the round is from what the goals are about
 	Overview table
 	Marks    string // what the marks mean that figures of the page have
 	Settings table
@@ -40,6 +41,7 @@ func (r *Report) HTML(w io.Writer) error {
 		Settings: r.engineTable(),
 	}
 	p.Engines = p.Overview.Head[2:]
+	p.Sizes = r.sizes()
 	p.Marks = strings.TrimSpace(explain(p.Overview.text()) + " " + r.silent())
 	if err := r.addCharts(&p); err != nil {
 		return err
@@ -129,7 +131,7 @@ summary{cursor:pointer}ul{margin:8px 0;padding-left:20px;font-size:13px}
 <p class="dim">{{.Name}} round, {{.When}}. {{.Tally}}</p>
 <details><summary>Where it was measured</summary><div class="words">{{template "table" .Machine}}</div></details>
 <details><summary>Engines and their settings</summary><div class="words">{{template "table" .Settings}}</div></details>
-{{if .Goals.Rows}}<h2>Goals</h2>{{template "table" .Goals}}{{end}}
+{{if .Goals.Rows}}<h2>Goals</h2>{{if .Sizes}}<p class="dim">{{.Sizes}}</p>{{end}}{{template "table" .Goals}}{{end}}
 <h2>All workloads</h2><p class="dim">Medians over the repetitions. {{.Marks}}</p>{{template "table" .Overview}}
 {{if .Bars}}<h2>Beside bbolt</h2><p class="dim">How many times as good as bbolt: faster, or smaller where the figure is a size. The scale is logarithmic; bbolt is 1.</p>
 <div class="charts">{{template "charts" .Bars}}</div>{{end}}

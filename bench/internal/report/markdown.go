@@ -15,7 +15,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	p.line("## Goals")
 	p.line("")
 	verdicts := r.judge()
-	p.line("%s", tally(verdicts))
+	p.line("%s", strings.TrimSpace(tally(verdicts)+" "+r.sizes()))
 	p.line("")
 	p.table(goalTable(verdicts))
 	p.line("## All workloads")

@@ -130,6 +130,15 @@ func TestNotes_ShortOfItsTime(t *testing.T) {
 	require.Equal(t, []string{"alder: timed for 120 s, the workload's own time is 300 s"}, r.workloads["W6"].notes())
 }
 
+// A round of other sizes than those of the goals says so above the verdicts.
+func TestSizes(t *testing.T) {
+	require.Empty(t, canned(t).sizes())
+	_, p, err := workload.Resolve("R1", workload.Params{Records: 5000})
+	require.NoError(t, err)
+	r := New(round.Header{Reps: 1}, []workload.Result{{Workload: "R1", Engine: "alder", Params: p}})
+	require.Contains(t, r.sizes(), "R1 has 5,000 records, not 1,000,000")
+}
+
 // Goals are judged by the medians: against a peer, against a number, and without a figure.
 func TestJudge(t *testing.T) {
 	verdicts := map[string]verdict{}
