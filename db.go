@@ -189,7 +189,8 @@ func openStorage(st storage, o *Options) (*DB, error) {
 }
 
 // Close waits until all transactions have ended, makes durable what is not, and closes the store. New transactions get
-// ErrDatabaseNotOpen meanwhile. The error matches ErrFailed if the store is in the failed state; it is closed all the same. Closing twice is no error. Must not be called inside a transaction.
+// ErrDatabaseNotOpen meanwhile. A read transaction that the program has lost, so that nothing leads to it any more and nobody can end it, is not waited for once
+// the garbage collector, which Close calls now and then while it waits, has found that; Options.Logger is told. A lost write transaction is waited for. The error matches ErrFailed if the store is in the failed state; it is closed all the same. Closing twice is no error. Must not be called inside a transaction.
 //
 // Before that it makes the file shorter, for at most a second, if much of it is free: see Options.NoAutoShrink.
 func (db *DB) Close() error {
@@ -219,12 +220,11 @@ func (db *DB) close() error {
 	pg.publishMu.Lock() // a reader that is publishing must not bring back what is taken away here
 	pg.published.Store(nil)
 	pg.publishMu.Unlock()
-	for wait := time.Duration(0); ; wait = min(wait+50*time.Microsecond, 5*time.Millisecond) {
-		if _, open := pg.readers.counts(); open == 0 {
-			break
-		}
-		time.Sleep(wait)
-	}
+	pg.readers.waitForEnd(func(r reader) {
+		db.warnReader("alder: Close did not wait for a read transaction that the program has lost", ReaderInfo{
+			TxID: int(r.id), Age: time.Since(r.since), Pages: -1, Stack: stackText(r.stack), Dropped: true,
+		})
+	})
 	if err == nil {
 		err = guarded(pg.st.mapping().data, pg.finish)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"weak"
 )
 
 // What an operator wants to know about readers: how old they are, what they hold, where they began, and which were forgotten. Readers
@@ -128,7 +129,7 @@ func (db *DB) WatchReaders(w ReaderWatch) (stop func()) {
 		if w.OnOld == nil {
 			w.OnOld = func(r ReaderInfo) { db.warnReader("alder: a read transaction has been open for long", r) }
 		}
-		reported := map[*readerSlot]uint64{}
+		reported := map[weak.Pointer[readerSlot]]uint64{} // weak: see waitForEnd
 		var look func()
 		look = func() {
 			select {
@@ -155,22 +156,22 @@ func (db *DB) WatchReaders(w ReaderWatch) (stop func()) {
 }
 
 // oldReaders returns the readers that are older than age and not in reported, and puts them there.
-func (db *DB) oldReaders(age time.Duration, reported map[*readerSlot]uint64) []ReaderInfo {
+func (db *DB) oldReaders(age time.Duration, reported map[weak.Pointer[readerSlot]]uint64) []ReaderInfo {
 	pg := db.pager
 	old := slices.DeleteFunc(pg.readers.open(), func(r reader) bool {
-		return time.Since(r.since) < age || reported[r.slot] == r.begun
+		return time.Since(r.since) < age || reported[weak.Make(r.slot)] == r.begun
 	})
 	if len(old) == 0 {
 		return nil
 	}
 	for _, r := range old {
-		reported[r.slot] = r.begun
+		reported[weak.Make(r.slot)] = r.begun
 	}
 	return pg.readerInfos(old)
 }
 
 func (db *DB) warnDropped(r reader) {
-	db.warnReader("alder: a read transaction was dropped without being ended; its pages stay in use, and Close will wait for it", db.pager.readerInfos([]reader{r})[0])
+	db.warnReader("alder: a read transaction was dropped without being ended; its pages stay in use until the store is closed", db.pager.readerInfos([]reader{r})[0])
 }
 
 func (db *DB) warnReader(message string, r ReaderInfo) {

@@ -42,7 +42,7 @@ var rooms = [][]string{
 	{"tx tx_commit tx_share tx_run durability"},
 	{"stats"},
 	{"btree btree_put btree_delete btree_split btree_range btree_pack"},
-	{"pager pager_open pager_space pager_shrink snapshot background group redolog checkpoint feed create dirty unwritten readers cold"},
+	{"pager pager_open pager_space pager_shrink snapshot background group redolog checkpoint feed create dirty unwritten readers readers_last cold"},
 	{"record", "log"},
 	{"workspace"},
 	{"freelist freelist_map freelist_held freelist_lower freelist_pending"},

@@ -41,7 +41,7 @@ type readerSlot struct {
 	_ [24]byte
 
 	seen  seenReader // guarded by readerTable.mu
-	place int        // among the settled ones; guarded by readerTable.mu
+	place int        // among the settled ones, -1 when the store is closed; guarded by readerTable.mu
 
 	lease   *readerLease // of a lease
 	cleanup runtime.Cleanup
@@ -253,12 +253,14 @@ func (t *readerTable) end(s *readerSlot) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	last := t.settled[len(t.settled)-1]
-	t.settled[s.place], last.place = last, s.place
-	t.settled[len(t.settled)-1] = nil
-	t.settled = t.settled[:len(t.settled)-1]
 	_, id, n := s.read()
-	t.retired += n
+	if s.place >= 0 {
+		last := t.settled[len(t.settled)-1]
+		t.settled[s.place], last.place = last, s.place
+		t.settled[len(t.settled)-1] = nil
+		t.settled = t.settled[:len(t.settled)-1]
+		t.retired += n
+	}
 	s.state.Store(n | readerSettled)
 	t.pins.remove(id)
 }
