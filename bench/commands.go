@@ -348,6 +348,29 @@ func writeReport(results, dir string, print io.Writer) error {
 	return r.Summary(print)
 }
 
+// churnCommand draws the CSV that TestChurn has written.
+func churnCommand(_ context.Context, args []string) error {
+	f := flag.NewFlagSet("churn", flag.ContinueOnError)
+	out := f.String("o", "churn.svg", "file of the drawing")
+	if err := f.Parse(args); err != nil {
+		return parseError(err)
+	}
+	if f.NArg() != 1 {
+		return fmt.Errorf("%w: churn needs one file of measurements", errUsage)
+	}
+	measured, err := os.Open(f.Arg(0))
+	if err != nil {
+		return err
+	}
+	defer measured.Close()
+	return writeFile(*out, func(w io.Writer) error {
+		if err := report.Churn(w, measured); err != nil {
+			return fmt.Errorf("%s: %w", f.Arg(0), err)
+		}
+		return nil
+	})
+}
+
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	file, err := os.Create(path)
 	if err != nil {

@@ -21,6 +21,7 @@ const usage = `bench measures alder beside other embedded stores.
   go run . run [flags] WORKLOAD...       the workloads named; R1@g=4,n=100k is R1 with other knobs
   go run . report [flags] RESULTS.jsonl  the tables and charts of results that are there
   go run . list                          the workloads and the engines
+  go run . churn CHURN.csv               a drawing of what TestChurn of the root package has measured
 
 Flags of a command: go run . COMMAND -h
 `
@@ -38,6 +39,7 @@ func run(ctx context.Context, args []string) int {
 		"run":              roundCommand("run"),
 		"report":           reportCommand,
 		"list":             listCommand,
+		"churn":            churnCommand,
 		round.TrialCommand: func(context.Context, []string) error { return round.RunTrial() },
 	}
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
