@@ -61,6 +61,7 @@ type frame struct {
 	previous uint64
 	sum      uint64
 	body     []byte
+	offset   int64 // in the file; of a frame that was read
 }
 
 // frameSize is the number of bytes that a frame takes in the log.
@@ -103,7 +104,7 @@ func parseFrame(b []byte, salt uint64, offset int64) (frame, bool) {
 		count: int(count &^ frameJump), jump: count&frameJump != 0, first: txid(le.Uint64(b[offFrameFirst:])),
 		link:     run{pgid(le.Uint64(b[offFrameLink:])), int(le.Uint32(b[offFrameLinkPages:]))},
 		previous: le.Uint64(b[offFramePrevious:]), sum: le.Uint64(b[offFrameSum:]),
-		body: b[logHeader : logHeader+n : logHeader+n],
+		body: b[logHeader : logHeader+n : logHeader+n], offset: offset,
 	}
 	return f, xxhash.Sum64(b[offFrameMagic:logHeader+n]) == f.sum
 }

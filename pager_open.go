@@ -52,7 +52,7 @@ func (pg *pager) recover() error {
 	if err := pg.st.sync(); err != nil {
 		return fmt.Errorf("sync at open: %w", err)
 	}
-	c, err := readMetas(pg.st)
+	c, err := readMetas(pg.certain())
 	if err != nil {
 		return err
 	}
@@ -116,6 +116,9 @@ func (pg *pager) openLog(m *meta) error {
 	if err != nil {
 		return err
 	}
+	if err := pg.dropUncertain(scan); err != nil {
+		return err
+	}
 	if pg.opts.readOnly && len(scan.frames) == 0 {
 		return nil
 	}
@@ -132,6 +135,49 @@ func (pg *pager) openLog(m *meta) error {
 	}
 	pg.log.runs = scan.runs // until the recovery's checkpoint is durable
 	pg.replay = scan
+	return nil
+}
+
+// A failed write may be in the page cache only, in pages that the system calls clean: no sync makes it durable, it is gone when the power
+// fails, or when the system wants the memory. So what the medium does not have does not count, where the medium can be asked. Only a meta page
+// that an open for writing has chosen is made durable, for later ones go by its number.
+
+// certainStorage reads what is on the medium, where it can be asked.
+type certainStorage struct{ storage }
+
+func (s certainStorage) readAt(p []byte, off int64) error {
+	if ok, err := s.readMedium(p, off); ok || err != nil {
+		return err
+	}
+	return s.storage.readAt(p, off)
+}
+
+// certain is the storage as an open may believe it.
+func (pg *pager) certain() storage {
+	if pg.opts.readOnly {
+		return certainStorage{pg.st}
+	}
+	return pg.st
+}
+
+// dropUncertain takes the last frame away if the medium does not have it. All before it were durable when it was written. (Invariant 32)
+func (pg *pager) dropUncertain(scan *logScan) error {
+	last := len(scan.frames) - 1
+	if last < 0 {
+		return nil
+	}
+	f := &scan.frames[last]
+	cached := pg.st.mapping().data[f.offset : f.offset+frameSize(len(f.body))]
+	medium := make([]byte, len(cached))
+	ok, err := pg.st.readMedium(medium, f.offset)
+	if err != nil {
+		return fmt.Errorf("reading the last frame of the redo log: %w", err)
+	}
+	if ok && !bytes.Equal(cached, medium) {
+		scan.frames = scan.frames[:last]
+		scan.next = f.first
+		scan.bytes -= int64(len(cached))
+	}
 	return nil
 }
 

@@ -95,8 +95,16 @@ func (s *privateStorage) readAt(p []byte, off int64) (err error) {
 	return nil
 }
 
-// readMedium: the medium does not have the changes, and nobody may conclude anything from it.
-func (s *privateStorage) readMedium([]byte, int64) (ok bool, err error) { return false, nil }
+// readMedium reads the medium of the file as long as nothing is changed. It does not have the changes, and nobody may conclude anything from
+// it then.
+func (s *privateStorage) readMedium(p []byte, off int64) (ok bool, err error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if len(s.changed) > 0 || s.size() != s.origin {
+		return false, nil
+	}
+	return s.base.readMedium(p, off)
+}
 
 func (s *privateStorage) writeAt(p []byte, off int64) (err error) {
 	if off < 0 || off+int64(len(p)) > s.size() {
