@@ -21,7 +21,28 @@ type putBuffer struct {
 	bucket  *Bucket // whose puts they are; nil: none
 	entries []bufferedPut
 	arena   []byte // keys and values
+	memory  []byte // behind the arena
 	room    int    // bytes that both may take
+}
+
+// reserve takes the memory for n puts of the given size. It is not on the heap, which the garbage collector would let grow by as much again.
+func (buf *putBuffer) reserve(n, size int) (err error) {
+	if buf.memory, err = alignedBuffer(max(n*size, 1)); err != nil {
+		return err
+	}
+	buf.arena = buf.memory[:0]
+	buf.entries = make([]bufferedPut, 0, n)
+	return nil
+}
+
+// release gives the memory back. Nobody has a slice of it.
+func (buf *putBuffer) release() error {
+	memory := buf.memory
+	*buf = putBuffer{}
+	if memory == nil {
+		return nil
+	}
+	return releaseMemory(memory)
 }
 
 // bufferedPut is one put. Its head orders most keys without a look at them.
@@ -77,10 +98,11 @@ func (b *Bucket) collect(key, value []byte) (bool, error) {
 		tx.w.dirtyLimit /= bufferPart
 		buf.room = tx.pager.opts.dirtyLimit - tx.w.dirtyLimit
 		// As if all puts were like the first one, so that neither has to grow.
-		n := buf.room / (len(key) + len(value) + bufferedPutBytes)
-		buf.entries, buf.arena = make([]bufferedPut, 0, n), make([]byte, 0, n*(len(key)+len(value)))
+		if err := buf.reserve(buf.room/(len(key)+len(value)+bufferedPutBytes), len(key)+len(value)); err != nil {
+			return false, err
+		}
 	}
-	if len(buf.arena)+len(key)+len(value)+(len(buf.entries)+1)*bufferedPutBytes > buf.room {
+	if len(buf.arena)+len(key)+len(value) > len(buf.memory) || len(buf.arena)+len(key)+len(value)+(len(buf.entries)+1)*bufferedPutBytes > buf.room {
 		if err := tx.drain(); err != nil {
 			return false, err
 		}

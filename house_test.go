@@ -66,7 +66,7 @@ var upward = map[string]struct{ names, why string }{
 	"tx→bucket": {
 		"Bucket bucketWriter init tree w", "a transaction's root is a bucket, as in bbolt",
 	},
-	"tx→bucket_buffer":         {"putBuffer", "the memory for puts that are collected is the transaction's"},
+	"tx→bucket_buffer":         {"putBuffer release", "the memory for puts that are collected is the transaction's"},
 	"tx_share→bucket_children": {"follow", "a transaction's root is a bucket, as in bbolt"},
 	"tx_commit→bucket":         {"sequence tree", "a transaction's root is a bucket, as in bbolt"},
 	"tx_commit→bucket_write":   {"flush", "a transaction's root is a bucket, as in bbolt"},

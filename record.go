@@ -79,6 +79,7 @@ func (w *recordWriter) deleteRange(from, to []byte) {
 // put is add for the one operation that matters.
 func (w *recordWriter) put(key, value []byte) {
 	if w.tooLong = w.tooLong || len(w.b)+len(key)+len(value) > w.limit; w.tooLong {
+		w.b = nil
 		return
 	}
 	w.b = append(w.b, byte(operationPut))

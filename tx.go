@@ -496,6 +496,7 @@ func (tx *Tx) spill() error {
 	}
 	if tx.w.stats.Spill == 0 {
 		pg.dirty = dirtyPages{pageSize: pg.pageSize} // from now on puts that are collected may need the memory
+		pg.unwritten.pool = nil
 		tx.w.dirtyLimit = pg.opts.dirtyLimit
 	} else {
 		pg.dirty.clear()
@@ -548,6 +549,7 @@ func (tx *Tx) end(committed bool) error {
 		}
 	}
 	pg.dirty.reset()
+	err = errors.Join(err, tx.w.puts.release())
 	pg.ws.evicted++
 	if cap(tx.w.changes) <= maxKeptChanges && cap(tx.w.freed) <= maxKeptChanges {
 		pg.changes, pg.freed = tx.w.changes, tx.w.freed
