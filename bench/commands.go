@@ -48,6 +48,9 @@ var quickWithout = []string{"badger", "bbolt-hashmap", "buntdb"}
 // quickParams make the quick round quick.
 var quickParams = workload.Params{Records: 1_000_000, Seconds: 0.5, Warm: 0.2}
 
+// quickBudget is what the quick round promises to stay below.
+const quickBudget = 5 * time.Minute
+
 // config are the flags of a round.
 type config struct {
 	engines, skip, records string
@@ -106,6 +109,11 @@ func (c *config) options(name string, workloads []string) (round.Options, error)
 	}
 	if name == "quick" {
 		o.Params, o.Without = quickParams.Over(o.Params), quickWithout
+		if o.Budget == 0 {
+			// On a busy machine it leaves repetitions out rather than last longer.
+			o.Budget, o.Level = quickBudget, round.AllOf(o.Params.Seconds, o.Params.Warm)
+			o.LoadLimit = cmp.Or(o.LoadLimit, quickBudget/4)
+		}
 	}
 	o.Engines = split(c.engines)
 	for _, e := range o.Engines {

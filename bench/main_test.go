@@ -81,6 +81,26 @@ func TestRun_DryRun(t *testing.T) {
 	require.Empty(t, left)
 }
 
+// The quick round has five minutes, in which it does what it would do without a limit, if it can.
+func TestQuick_Budget(t *testing.T) {
+	c := config{reps: 3}
+	o, err := c.options("quick", quickWorkloads)
+	require.NoError(t, err)
+	fitted, err := round.Fit(o)
+	require.NoError(t, err)
+	require.Equal(t, o.Level, fitted.Level)
+	tasks, err := round.Plan(fitted)
+	require.NoError(t, err)
+	fitted.Level = nil
+	plain, err := round.Plan(fitted)
+	require.NoError(t, err)
+	require.Len(t, tasks, len(plain))
+	for i := range tasks {
+		require.Equal(t, plain[i].Params, tasks[i].Params)
+	}
+	require.Less(t, o.Budget, 5*time.Minute+time.Second)
+}
+
 // A resumed round has the level and, unless it is given another, the budget of the first.
 func TestResume_Level(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.jsonl")

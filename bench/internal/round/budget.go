@@ -39,6 +39,11 @@ var levels = []Level{
 	{Seconds: 0.2, Warm: 0.1, Long: 0.01, Reps: [ranks]int{1, 0, 0, 0, 0}},
 }
 
+// AllOf is a level for a round that is planned as it is and has a budget only for the case that the machine is slow.
+func AllOf(seconds, warm float64) *Level {
+	return &Level{Seconds: seconds, Warm: warm, Long: 1, Reps: levels[0].Reps}
+}
+
 // planned is how much of a budget a plan may fill by its estimates. They are rough, and a plan that is too long costs the
 // last of the repetitions that a round can best do without, one that is too short costs all of them their time.
 const planned = 1.05
