@@ -269,7 +269,7 @@ func readMetas(st interface {
 	}
 	switch {
 	case bolt:
-		return chosenMeta{}, fmt.Errorf("%w: %w; dump it with bbolt's tools and load the result, or copy it bucket by bucket", ErrInvalid, ErrBoltFile)
+		return chosenMeta{}, fmt.Errorf("%w: %w; copy it with bench/frombbolt of alder's repository, or bucket by bucket in a program that opens both", ErrInvalid, ErrBoltFile)
 	case why == ErrChecksum:
 		return chosenMeta{}, fmt.Errorf("%w: %w: neither meta page is intact", &CorruptionError{Page: 0, Detail: "meta"}, ErrChecksum)
 	case why == ErrInvalid:
