@@ -296,10 +296,11 @@ const (
 	offOwnerHostLen = offOwnerStarted + 8
 	offOwnerHost    = offOwnerHostLen + 2
 	maxOwnerHost    = 255
+	offOwnerFailed  = offOwnerHost + maxOwnerHost
 )
 
-// encodeOwner fills buf, a page, with this process.
-func encodeOwner(buf []byte, started time.Time) {
+// encodeOwner fills buf, a page, with this process, and with whether the store has failed in it.
+func encodeOwner(buf []byte, started time.Time, failed bool) {
 	p := page(buf)
 	clear(p)
 	p.clearHeader(kindOwner, pageRef{ownerPage, 0})
@@ -309,7 +310,15 @@ func encodeOwner(buf []byte, started time.Time) {
 	le.PutUint64(p[offOwnerStarted:], uint64(started.UnixNano()))
 	le.PutUint16(p[offOwnerHostLen:], uint16(len(host)))
 	copy(p[offOwnerHost:], host)
+	if failed {
+		p[offOwnerFailed] = 1
+	}
 	p.seal()
+}
+
+// ownerFailed reports whether the store has failed in the process that an owner page tells of.
+func ownerFailed(p page) bool {
+	return p.kind() == kindOwner && p.sealed() && p[offOwnerFailed] == 1
 }
 
 // describeOwner reads the owner page of a store that somebody else has locked; it is empty when nothing is known.

@@ -3,6 +3,7 @@ package alder
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -82,4 +83,47 @@ func TestOpen_ShowsWhatTheMediumHas(t *testing.T) {
 		}
 	}
 	require.Positive(t, differ)
+}
+
+// Ensures that a store that has failed leaves word for the next open, which has the page cache dropped before it writes anything, and that this
+// comes to an end with it. What that is good for is seen on a disk that fails: TestDiskErrors_WrittenAgain of faultdisk.
+func TestOpen_AfterFailure(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "store.alder")
+	hasFailed := func() bool {
+		st, _, err := openFileStorage(file, 0, fileOptions{readOnly: true})
+		require.NoError(t, err)
+		defer st.close()
+		c, err := readMetas(st)
+		require.NoError(t, err)
+		buf := make([]byte, c.meta.pageSize)
+		require.NoError(t, st.readAt(buf, int64(ownerPage)*int64(c.meta.pageSize)))
+		return ownerFailed(buf)
+	}
+	put := func(db *DB, key string) error {
+		return db.Update(func(tx *Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte("b"))
+			return errors.Join(err, b.Put([]byte(key), make([]byte, 10_000)))
+		})
+	}
+	for i := range 3 {
+		db, err := Open(file, 0o600, nil)
+		require.NoError(t, err)
+		require.NoError(t, put(db, fmt.Sprint(i)))
+		require.False(t, db.pager.hasFailed())
+		require.ErrorIs(t, db.pager.fail("testing", syscall.EIO), ErrFailed)
+		require.ErrorIs(t, put(db, "lost"), ErrFailed)
+		require.ErrorIs(t, db.Close(), ErrFailed)
+		require.True(t, hasFailed())
+	}
+	db, err := Open(file, 0o600, nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	require.False(t, hasFailed())
+	st, _, err := openFileStorage(file, 0, fileOptions{})
+	require.NoError(t, err)
+	require.NoError(t, st.dropCache())
+	require.NoError(t, st.close())
+	st, _, err = openFileStorage(file, 0, fileOptions{readOnly: true})
+	require.NoError(t, err)
+	require.Equal(t, []string{"0", "1", "2"}, keysOn(t, st, &Options{ReadOnly: true}))
 }

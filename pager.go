@@ -288,6 +288,7 @@ func (pg *pager) fail(op string, cause error) error {
 	if pg.failure.CompareAndSwap(nil, &err) {
 		close(pg.broken)
 		pg.distrust()
+		pg.markFailed()
 		if pg.opts.logger != nil {
 			pg.opts.logger.Error("alder: store is in the failed state", "op", op, "error", cause)
 		}

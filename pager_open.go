@@ -50,6 +50,7 @@ func openPager(st storage, o pagerOptions) (*pager, error) {
 // only; and only then may anything be reused.
 func (pg *pager) recover() error {
 	if err := pg.st.sync(); err != nil {
+		pg.dropCache() // the next open will not be told
 		return fmt.Errorf("sync at open: %w", err)
 	}
 	c, err := readMetas(pg.certain())
@@ -65,6 +66,9 @@ func (pg *pager) recover() error {
 	}
 	pg.setPageSize(m.pageSize)
 	pg.fileID, pg.epoch = m.fileID, m.epoch
+	if pg.hasFailed() {
+		pg.dropCache()
+	}
 	if !pg.opts.readOnly {
 		if err := pg.confirmMeta(c); err != nil {
 			return err
@@ -224,7 +228,7 @@ var errIncoherent = errors.New("the file system does not show in a mapped file w
 // writeOwner says in the owner page who has the store open, and finds out with that whether the mapping shows what is written.
 func (pg *pager) writeOwner() error {
 	buf := make([]byte, pg.pageSize)
-	encodeOwner(buf, time.Now())
+	encodeOwner(buf, time.Now(), false)
 	off, data := pg.offset(ownerPage), pg.st.mapping().data
 	return guarded(data, func() error {
 		seen := data[off : off+int64(pg.pageSize)]
@@ -237,6 +241,37 @@ func (pg *pager) writeOwner() error {
 		}
 		return nil
 	})
+}
+
+// After a failed write to blocks that were only reserved, ext4 forgets that they were never written: they are written again, a sync
+// succeeds, and they read as zeros when the page is not cached any more (seen with Linux 6.18). So when something has failed the next open
+// has the cache dropped before it writes anything. It is told by the owner page, for which the page cache is good enough: without it there is no danger.
+
+// markFailed leaves word for the next open.
+func (pg *pager) markFailed() {
+	if _, ok := pg.st.(cachedStorage); !ok || pg.pageSize == 0 {
+		return
+	}
+	buf := make([]byte, pg.pageSize)
+	encodeOwner(buf, time.Now(), true)
+	_ = pg.st.writeAt(buf, pg.offset(ownerPage)) // where not even this can be written, nothing will be
+}
+
+// hasFailed reports whether an earlier process has left word.
+func (pg *pager) hasFailed() bool {
+	if _, ok := pg.st.(cachedStorage); !ok || pg.opts.readOnly {
+		return false
+	}
+	buf := make([]byte, pg.pageSize)
+	return pg.st.readAt(buf, pg.offset(ownerPage)) == nil && ownerFailed(buf)
+}
+
+func (pg *pager) dropCache() {
+	if st, ok := pg.st.(cachedStorage); ok {
+		if err := st.dropCache(); err != nil && pg.opts.logger != nil {
+			pg.opts.logger.Warn("alder: the page cache cannot be dropped after a failure", "error", err)
+		}
+	}
 }
 
 func (pg *pager) snapshotOf(m *meta) *snapshot {

@@ -71,3 +71,9 @@ type fetcher interface {
 type mapping struct {
 	data []byte
 }
+
+// cachedStorage is a storage over a page cache that can be told to forget.
+type cachedStorage interface {
+	// dropCache lets the system forget all that it has cached of the file and can read again. It must come before the mapping is used.
+	dropCache() error
+}

@@ -174,6 +174,8 @@ func (s *fileStorage) sync() error {
 	return s.opError("sync", 0, 0, dataSync(s.file))
 }
 
+func (s *fileStorage) dropCache() error { return s.opError("drop cache", 0, 0, dropCache(s.file)) }
+
 func (s *fileStorage) grow(size int64) error {
 	old := s.size()
 	switch {

@@ -49,6 +49,8 @@ func noSpace(err error) error { return err }
 
 func isUnsupportedDirect(error) bool { return true }
 
+func dropCache(*os.File) error { return nil }
+
 func fileSystemName(f *os.File) string {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {

@@ -75,6 +75,12 @@ func isUnsupportedDirect(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
+// dropCache lets the system forget what it has cached of f and can read again, but for pages that somebody has mapped. Nothing where it cannot be
+// told.
+func dropCache(f *os.File) error {
+	return os.NewSyscallError("fadvise", retryInterrupted(func() error { return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }))
+}
+
 // fileSystemName names the kind of file system f lies on, for messages.
 func fileSystemName(f *os.File) string {
 	var st unix.Statfs_t

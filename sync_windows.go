@@ -49,6 +49,8 @@ func noSpace(err error) error {
 
 func isUnsupportedDirect(error) bool { return true }
 
+func dropCache(*os.File) error { return nil }
+
 func fileSystemName(*os.File) string { return "of unknown kind" }
 
 func isReadOnlyFileSystem(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
