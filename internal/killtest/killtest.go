@@ -43,6 +43,13 @@ type Round struct {
 	LogSize    int    `json:"log_size,omitempty"`    // see alder.Options
 	FileLimit  int64  `json:"file_limit,omitempty"`  // bytes that the store cannot grow past, as if the disk were full; 0: none
 
+	// Tight says that the file system may be full: transactions find no room and are rolled back.
+	Tight bool `json:"tight,omitempty"`
+
+	// CopyOnWrite says that on a tight file system a write to blocks that the file has may find no room either. Then the store is in the
+	// failed state, or cannot be opened for writing.
+	CopyOnWrite bool `json:"copy_on_write,omitempty"`
+
 	met func() // is called when a transaction finds no room; may be nil
 }
 
@@ -108,13 +115,27 @@ func bucketOf(g int) string { return "g" + strconv.Itoa(g) }
 // Write opens the store of a round, creates it if need be, and writes until ctx ends, which is no error, or something fails. ack is
 // called from one goroutine at a time.
 func Write(ctx context.Context, r Round, ack func(Ack) error) error {
-	db, err := alder.Open(r.File, 0o600, &alder.Options{
-		PageSize: newPageSize(r), NoSync: r.NoSync, DirtyLimit: r.DirtyLimit, LogSize: r.LogSize,
-	})
+	db, err := Open(r)
+	if r.stuck(err) {
+		<-ctx.Done()
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(Run(ctx, db, r, ack), db.Close())
+	err = Run(ctx, db, r, ack)
+	if r.stuck(err) {
+		<-ctx.Done()
+		err = nil
+	}
+	return errors.Join(err, db.Close())
+}
+
+// Open opens the store of a round, and creates it if need be.
+func Open(r Round) (*alder.DB, error) {
+	return alder.Open(r.File, 0o600, &alder.Options{
+		PageSize: newPageSize(r), NoSync: r.NoSync, DirtyLimit: r.DirtyLimit, LogSize: r.LogSize,
+	})
 }
 
 // newPageSize is the page size to ask for: only a store that does not exist yet can have any.
@@ -266,12 +287,21 @@ func write(ctx context.Context, db *alder.DB, r Round, g int, ack func(Ack) erro
 
 // full reports whether a transaction has been rolled back because the store cannot grow, which is no failure.
 func (r *Round) full(err error) bool {
-	is := r.FileLimit > 0 && isFull(err) && !errors.Is(err, alder.ErrFailed)
+	is := (r.FileLimit > 0 || r.Tight) && isFull(err) && !errors.Is(err, alder.ErrFailed)
 	if is {
 		if r.met != nil {
 			r.met()
 		}
 		time.Sleep(time.Millisecond)
+	}
+	return is
+}
+
+// stuck reports whether nothing can be written any more, because the file system copies what is overwritten and is full.
+func (r *Round) stuck(err error) bool {
+	is := r.Tight && r.CopyOnWrite && isFull(err)
+	if is && r.met != nil {
+		r.met()
 	}
 	return is
 }

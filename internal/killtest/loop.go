@@ -32,6 +32,12 @@ type Loop struct {
 	// Full lets the writers meet a full disk, again and again: they cannot let the store grow much in one life.
 	Full bool
 
+	// Tight and CopyOnWrite say that Dir is on a file system that may be full. See Round.
+	Tight, CopyOnWrite bool
+
+	// Before, if it is not nil, is called before each life of a writer.
+	Before func(r Round, rng *rand.Rand) error
+
 	// Until is asked before each round.
 	Until func(Totals) bool
 
@@ -79,14 +85,18 @@ func (l *Loop) Run(ctx context.Context) (total Totals, err error) {
 			}
 			round = Round{Config: l.Config, File: filepath.Join(l.Dir, fmt.Sprintf("torture-%d.alder", total.Stores))}
 			round.PageSize = 4096 << rng.IntN(4)
+			round.Tight, round.CopyOnWrite = l.Tight, l.CopyOnWrite
 			v = NewVerifier(l.Config)
 			total.Stores++
 		}
-		round.NoSync, round.Mixed = rng.IntN(5) == 0, rng.IntN(3) == 0
-		round.DirtyLimit = []int{0, 64 << 10, 1 << 20}[rng.IntN(3)]
-		round.LogSize = []int{0, 100_000, 1 << 20}[rng.IntN(3)] // a small one means many checkpoints
+		round.Vary(rng)
 		if l.Full {
 			if round.FileLimit, err = limit(round.File, rng); err != nil {
+				return total, err
+			}
+		}
+		if l.Before != nil {
+			if err := l.Before(round, rng); err != nil {
 				return total, err
 			}
 		}
@@ -96,8 +106,11 @@ func (l *Loop) Run(ctx context.Context) (total Totals, err error) {
 		}
 		if err == nil {
 			var keys int64
-			keys, err = look(round, v, rng.IntN(2) == 0)
+			keys, err = Look(round, v, rng.IntN(2) == 0)
 			total.Keys += keys
+			if round.stuck(err) {
+				err = nil
+			}
 		}
 		if total.Kills++; err != nil {
 			return total, &Failure{Broken: broken(err), Round: round, Kill: total.Kills, Stderr: stderr, Err: err}
@@ -112,6 +125,13 @@ func (l *Loop) Run(ctx context.Context) (total Totals, err error) {
 		}
 	}
 	return total, remove(round.File)
+}
+
+// Vary chooses options for another life of a writer.
+func (r *Round) Vary(rng *rand.Rand) {
+	r.NoSync, r.Mixed = rng.IntN(5) == 0, rng.IntN(3) == 0
+	r.DirtyLimit = []int{0, 64 << 10, 1 << 20}[rng.IntN(3)]
+	r.LogSize = []int{0, 100_000, 1 << 20}[rng.IntN(3)] // a small one means many checkpoints
 }
 
 // limit returns how long the store may become in its next life: often not longer than it is. So recovery too meets a full disk.
@@ -159,12 +179,12 @@ func remove(file string) error {
 	return nil
 }
 
-// look verifies a store after a kill: first without changing anything, so that what is found can be looked at again, and then perhaps by an
+// Look verifies a store after a crash: first without changing anything, so that what is found can be looked at again, and then perhaps by an
 // open for writing.
-func look(r Round, v *Verifier, write bool) (keys int64, err error) {
+func Look(r Round, v *Verifier, write bool) (keys int64, err error) {
 	if fi, err := os.Stat(r.File); err != nil || fi.Size() == 0 {
 		// Killed before the store was there. A read-only open does not create one.
-		if v.last > 0 {
+		if !v.Untouched() {
 			return 0, errors.Join(errors.New("the store is gone or empty"), err)
 		}
 		return 0, nil
@@ -183,7 +203,7 @@ func look(r Round, v *Verifier, write bool) (keys int64, err error) {
 
 func open(r Round, v *Verifier, readOnly bool) (keys int64, err error) {
 	db, err := alder.Open(r.File, 0o600, &alder.Options{ReadOnly: readOnly})
-	if readOnly && v.last == 0 && errors.Is(err, alder.ErrInvalid) {
+	if readOnly && v.Untouched() && errors.Is(err, alder.ErrInvalid) {
 		return 0, nil // killed while the store was made: only an open for writing makes it anew
 	}
 	if err != nil {
@@ -226,7 +246,7 @@ func (l *Loop) kill(ctx context.Context, r Round, v *Verifier, rng *rand.Rand) (
 	defer context.AfterFunc(ctx, p.kill)()
 	defer time.AfterFunc(hangs, func() { p.hung.Store(true); p.kill() }).Stop()
 	later := time.Duration(rng.Int64N(int64(laterKill)))
-	if r.FileLimit > 0 { // nobody may ever have room to commit
+	if r.FileLimit > 0 || r.Tight { // nobody may ever have room to commit
 		defer time.AfterFunc(2*laterKill, p.kill).Stop()
 	}
 	if rng.IntN(4) == 0 {
@@ -290,8 +310,10 @@ func WriteAndReport(r Round, stdin io.Reader, stdout, stderr io.Writer) error {
 		_, _ = io.Copy(io.Discard, stdin)
 	}()
 	var err error
-	if r.FileLimit > 0 {
+	if r.FileLimit > 0 || r.Tight {
 		r.met = sync.OnceFunc(func() { fmt.Fprint(stderr, noRoom) })
+	}
+	if r.FileLimit > 0 {
 		err = limitFiles(r.FileLimit)
 	}
 	if err == nil {

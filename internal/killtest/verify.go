@@ -62,6 +62,9 @@ func (v *Verifier) Acked(a Ack) error {
 // Transactions is how many were acknowledged.
 func (v *Verifier) Transactions() uint64 { return v.total }
 
+// Untouched reports whether nothing was ever acknowledged or found: there may be no store yet.
+func (v *Verifier) Untouched() bool { return v.last == 0 && len(v.since) == 0 }
+
 // Found is how many transactions the store had when it was last looked at.
 func (v *Verifier) Found() uint64 { return v.order }
 
