@@ -30,9 +30,9 @@ func TestMemoryLimit(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(root, dir, "memory.max"), []byte(text), 0o644))
 	}
-	require.EqualValues(t, math.MaxInt64, groupLimit(root, "/a/b", "memory.max"))
+	require.Equal(t, int64(math.MaxInt64), groupLimit(root, "/a/b", "memory.max"))
 	write("a/b", "max\n")
-	require.EqualValues(t, math.MaxInt64, groupLimit(root, "/a/b", "memory.max"))
+	require.Equal(t, int64(math.MaxInt64), groupLimit(root, "/a/b", "memory.max"))
 	write("a", "1000\n")
 	require.EqualValues(t, 1000, groupLimit(root, "/a/b", "memory.max"))
 	write("a/b", "2000\n")

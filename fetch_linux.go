@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This layer reads a file ahead of its mapping, and knows how much memory there is and how many faults waited for the disk. It keeps no state. fetch_bsd.go and
+// This layer reads a file ahead of its mapping, writes it ahead of a sync, and knows how much memory there is and how many faults waited for the disk. It keeps no state. fetch_bsd.go and
 // fetch_windows.go have the same functions; what they promise is written here.
 
 // readCached reads p at off if all of it is in the page cache. False: it is not, or the kernel cannot tell (before 4.14).
@@ -25,6 +25,12 @@ func adviseRandomReads(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FA
 // announceRead lets the system begin to read n bytes at off, without waiting for them.
 func announceRead(f *os.File, off, n int64) {
 	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_WILLNEED)
+}
+
+// writeBack writes what is in the page cache of n bytes at off, and waits until it is written. That is not durable, and the error is one
+// that a sync through another descriptor will tell.
+func writeBack(f *os.File, off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 }
 
 // majorFaults is the number of page faults of this process that waited for a disk; 0 where nobody counts them.

@@ -67,6 +67,14 @@ type fetcher interface {
 	touchRandomly(on bool)
 }
 
+// pacer is a storage that can write parts of what it has in a cache.
+type pacer interface {
+	storage
+	// writeBack writes what is cached of n bytes at off, and waits for that. It makes nothing durable; what cannot be written the next sync
+	// tells.
+	writeBack(off, n int64)
+}
+
 // mapping is one view of the store's bytes. It is immutable; see storage.mapping.
 type mapping struct {
 	data []byte

@@ -52,7 +52,10 @@ type fileStorage struct {
 	notRandom bool // there is no descriptor for reads ahead of the mapping
 }
 
-var _ fetcher = (*fileStorage)(nil)
+var (
+	_ fetcher = (*fileStorage)(nil)
+	_ pacer   = (*fileStorage)(nil)
+)
 
 // zeros is what growth writes where the system cannot reserve blocks in another way.
 var zeros [256 << 10]byte
