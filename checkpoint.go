@@ -30,6 +30,7 @@ type checkpointRun struct {
 	previous   uint64 // with after == nil
 	clean      bool   // no log follows
 	alone      bool   // nobody appends meanwhile
+	holes      bool   // free pages may have no blocks
 	done       chan struct{}
 	begun      time.Time
 	bytes      int64 // of pages written
@@ -75,15 +76,18 @@ func (pg *pager) undoMap(m *mapPrepared) error { return pg.fl.undo(m.taken, m.hi
 // reserveForMap sees to it that the checkpoint that will follow a commit has room for its map. The commit fails here, and not the
 // checkpoint when it is too late.
 func (pg *pager) reserveForMap(extra []mapChange) error {
-	if pg.fl.free > pg.fl.updatePagesAtMost() {
+	if pg.fl.solidFree() > pg.fl.updatePagesAtMost() {
 		return nil
 	}
 	need := pg.fl.updatePages(extra)
-	have := pg.fl.free + int((pg.st.size()-pg.offset(pg.fl.highWater))>>pg.shift)
+	if err := pg.haveSolid(need); err != nil {
+		return err
+	}
+	have := pg.fl.solidFree() + int((pg.st.size()-pg.offset(pg.fl.highWater))>>pg.shift)
 	if have >= need {
 		return nil
 	}
-	return pg.grow(pg.offset(pg.fl.highWater + pgid(need-pg.fl.free)))
+	return pg.grow(pg.offset(pg.fl.highWater + pgid(need-pg.fl.solidFree())))
 }
 
 func (pg *pager) writeMap(u *mapUpdate) error {
@@ -115,7 +119,7 @@ func (pg *pager) beginCheckpoint(clean bool) (*checkpointRun, error) {
 		return nil, pg.fail("free map", err)
 	}
 	pg.tip.highWater = pg.fl.highWater
-	c := &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: clean, done: make(chan struct{}),
+	c := &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: clean, holes: pg.hasHoles(), done: make(chan struct{}),
 		begun: begun, bytes: int64(len(m.update.pages) << pg.shift)}
 	if clean {
 		c.fileLength = pg.offset(c.state.highWater) // the file is cut when the meta is durable
@@ -206,7 +210,7 @@ func (pg *pager) completeMeta(c *checkpointRun) error {
 	next.highWater, next.fileLength = c.state.highWater, c.fileLength
 	next.mapRoot, next.mapLevels, next.mapFree = u.levels[len(u.levels)-1][0], len(u.levels), u.free
 	next.epoch, next.moves = pg.epoch, c.state.moves
-	next.clean = c.clean
+	next.clean, next.holes = c.clean, c.holes
 	next.logBegin, next.logPages, next.logOffset, next.logPrevious = 0, 0, 0, 0
 	if !c.clean {
 		next.logBegin, next.logPages, next.logOffset = c.begin.id, c.begin.n, uint64(c.begin.off)

@@ -208,6 +208,20 @@ func (e *crashEpisode) shrinkStore() error {
 	return err
 }
 
+// punchStore gives the blocks of free pages back, if the store can.
+func (e *crashEpisode) punchStore() error {
+	s, ok := e.store.(interface{ punch() error })
+	if !ok {
+		return nil
+	}
+	err := s.punch()
+	if err != nil && !e.excused(err) {
+		e.fail("punch: %v", err)
+	}
+	e.store.background()
+	return err
+}
+
 func (e *crashEpisode) endReader(i int) {
 	r := e.readers[i]
 	e.readers = append(e.readers[:i], e.readers[i+1:]...)

@@ -22,7 +22,7 @@ func openAlder(st storage, c crashConfig) (crashStore, error) {
 	var err error
 	s.db, err = openStorage(st, &Options{PageSize: c.pageSize, DirtyLimit: c.dirtyLimit, NoSync: c.lazy, LogSize: c.logSize, longValue: c.longValue, maxRecord: c.maxRecord,
 		// A case must make the same calls each time: nothing happens at its own time.
-		background: func(f func()) { s.work = append(s.work, f) }, checkpointAge: time.Hour, shrinkTime: time.Hour, SyncInterval: time.Hour, removedInterval: time.Hour, waiting: c.waiting})
+		background: func(f func()) { s.work = append(s.work, f) }, checkpointAge: time.Hour, shrinkTime: time.Hour, punchLeast: 1, SyncInterval: time.Hour, removedInterval: time.Hour, waiting: c.waiting})
 	if err != nil {
 		st.close()
 		return nil, err
@@ -48,6 +48,11 @@ func (s *alderUnderTest) sync() error { return s.db.Sync() }
 func (s *alderUnderTest) shrink() error {
 	_, err := s.db.Shrink(context.Background(), 0, nil)
 	return err
+}
+
+// punch gives the blocks of all free pages back but of the first few.
+func (s *alderUnderTest) punch() error {
+	return (&shrinker{db: s.db, pg: s.db.pager, ctx: context.Background()}).punch()
 }
 
 func (s *alderUnderTest) commit(ops []scriptOp, level Durability) error {

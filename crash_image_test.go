@@ -2,6 +2,7 @@ package alder
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
 	"slices"
 )
@@ -305,6 +306,12 @@ func (p *crashPlan) powerCut(o crashOutcome) *simDisk {
 	}
 	n.lengths = []simLength{{size: n.sizeNow}}
 	n.gentle = d.gentle
+	for no := range d.holes {
+		if n.holes == nil {
+			n.holes = map[int64]bool{}
+		}
+		n.holes[no] = true // also those whose blocks were not certain
+	}
 	n.remap()
 	return n
 }
@@ -333,7 +340,7 @@ func (d *simDisk) killed(c simCall, partial bool, seed uint64) *simDisk {
 	copy(n.live[:d.sizeNow], d.live[:d.sizeNow])
 	n.setSize(d.sizeNow)
 	n.seq, n.wbErr, n.gone, n.gentle = d.seq, d.wbErr, d.gone, d.gentle
-	n.lengths = slices.Clone(d.lengths)
+	n.lengths, n.holes = slices.Clone(d.lengths), maps.Clone(d.holes)
 	n.cache = make(map[int64]*simSectorState, len(d.cache))
 	for no, s := range d.cache {
 		n.cache[no] = s.copy()

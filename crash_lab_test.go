@@ -318,6 +318,8 @@ func (e *crashEpisode) step(step scriptStep) bool {
 		e.syncStore()
 	case "shrink":
 		_ = e.shrinkStore() // an error that may be is one of a fault; what it left is looked at later
+	case "punch":
+		_ = e.punchStore() // as above
 	case "endreader":
 		if n := len(e.readers); n > 0 {
 			e.endReader(e.rng.IntN(n))
@@ -507,6 +509,8 @@ func (e *crashEpisode) goOn() {
 			step = scriptStep{kind: randomCheckpoint(e.rng)}
 		case 2:
 			step = scriptStep{kind: "shrink"}
+		case 3:
+			step = scriptStep{kind: "punch"}
 		}
 		e.story = append(e.story[:len(e.story):len(e.story)], "then "+strings.Join(strings.Fields(script{step}.String()), " "))
 		e.step(step)

@@ -150,7 +150,7 @@ type scriptOp struct {
 type scriptStep struct {
 	// "tx", "lazy", "full", "rollback": the operations in one transaction, of that durability; "reopen", "sync", "reader", "endreader";
 	// "checkpoint": one begins, and stops there; "checkpoint-sync", "checkpoint-meta": in its sync, or while it writes its meta;
-	// "shrink": the file becomes as short as it can be;
+	// "shrink": the file becomes as short as it can be; "punch": the blocks of free pages go back to the file system;
 	// "endcheckpoint": it goes on. "flight": a full transaction that stops while it is appended to the log; "land": it goes on.
 	kind string
 	ops  []scriptOp
@@ -217,7 +217,7 @@ func parseScript(text string) script {
 			continue
 		}
 		switch f[0] {
-		case "tx", "lazy", "full", "rollback", "reopen", "sync", "reader", "endreader", "checkpoint", "checkpoint-sync", "checkpoint-meta", "endcheckpoint", "flight", "land", "shrink":
+		case "tx", "lazy", "full", "rollback", "reopen", "sync", "reader", "endreader", "checkpoint", "checkpoint-sync", "checkpoint-meta", "endcheckpoint", "flight", "land", "shrink", "punch":
 			s = append(s, scriptStep{kind: f[0]})
 			continue
 		}
@@ -434,8 +434,10 @@ func randomScript(rng *rand.Rand, st scriptStyle, steps int) script {
 			s = append(s, scriptStep{kind: "endcheckpoint"})
 		case r < 42:
 			s = append(s, scriptStep{kind: "land"})
-		case r < 46:
+		case r < 45:
 			s = append(s, scriptStep{kind: "shrink"})
+		case r < 49:
+			s = append(s, scriptStep{kind: "punch"})
 		default:
 			s = append(s, scriptStep{kind: randomLevel(rng), ops: st.tx(rng)})
 		}

@@ -95,6 +95,36 @@ var faultScripts = []struct {
 		reopen
 		tx
 			delbucket - a`},
+	{"punch", crashConfig{longValue: 20000}, `
+		tx
+			bucket - a
+			put a k01 900 1
+			put a k02 30000 1
+			put a k03 900 1
+			put a k04 30000 1
+			put a k05 900 1
+		tx
+			del a k02
+			put a k01 900 2
+		checkpoint
+		endcheckpoint
+		tx
+			put a k03 900 2
+		punch
+		tx
+			put a k06 20000 1
+			put a k07 900 1
+		lazy
+			put a k08 30000 1
+		punch
+		checkpoint
+		endcheckpoint
+		reopen
+		tx
+			put a k09 25000 1
+			del a k04
+		tx
+			put a k10 900 1`},
 	{"shrink", crashConfig{longValue: 20000}, `
 		tx
 			bucket - a
@@ -448,6 +478,11 @@ func (r *faultRun) step(step scriptStep) {
 	case "shrink":
 		if err := e.shrinkStore(); err != nil {
 			r.check("shrink", err)
+			r.afterFailure(err)
+		}
+	case "punch":
+		if err := e.punchStore(); err != nil {
+			r.check("punch", err)
 			r.afterFailure(err)
 		}
 	case "reopen":

@@ -39,6 +39,7 @@ type mapChunk struct {
 	free    int      // bits set
 	longest int      // no run of free pages inside the chunk is longer
 	hint    int      // no word below has a bit set
+	bare    []uint64 // free pages without blocks of their own; nil: none
 }
 
 // freelist is guarded by the writer lock, but for the counters of Stats, which the pager copies out at each publish.
@@ -56,7 +57,8 @@ type freelist struct {
 	pending      pendingRuns
 	retainedRuns []freedRun // pending ones that the log refers to
 	pendingPages int        // of both
-	backlog      bool       // some pages are only pending because freeing them all at once would take long
+	holes        holes
+	backlog      bool // some pages are only pending because freeing them all at once would take long
 
 	due map[int][]uint64 // bits, as the map of the next checkpoint has them, of chunks that have changed since the map on disk
 
@@ -182,6 +184,9 @@ func (f *freelist) chunk(i int) (*mapChunk, error) {
 		return nil, err
 	}
 	c.words = words
+	if f.holes.onLoad {
+		c.bare = slices.Clone(words)
+	}
 	return c, nil
 }
 
@@ -207,6 +212,7 @@ func (f *freelist) checkChunk(i int, words []uint64, at pgid) error {
 
 // allocate takes n consecutive pages, the lowest that are free, or new ones at the high water mark.
 func (f *freelist) allocate(n int) (pgid, error) {
+	f.holes.taken = f.holes.taken[:0]
 	if n == 1 {
 		for ; f.hint < len(f.chunks); f.hint++ {
 			if f.chunks[f.hint].free == 0 {
@@ -222,7 +228,9 @@ func (f *freelist) allocate(n int) (pgid, error) {
 			c.words[c.hint] &^= 1 << b
 			c.free--
 			f.free--
-			return pgid(f.hint*mapSpan(f.pageSize) + c.hint*64 + b), nil
+			id := pgid(f.hint*mapSpan(f.pageSize) + c.hint*64 + b)
+			f.takeBare(c, id, c.hint, uint(b))
+			return id, nil
 		}
 	} else if f.free >= n {
 		id, err := f.findRun(n)
@@ -235,6 +243,7 @@ func (f *freelist) allocate(n int) (pgid, error) {
 	}
 	id := f.highWater
 	f.highWater += pgid(n)
+	f.holes.raise(id, f.highWater)
 	// The chunks that describe the new pages exist from now on, with nothing free in them.
 	for i := len(f.chunks); i*mapSpan(f.pageSize) < int(f.highWater); i++ {
 		if _, err := f.chunk(i); err != nil {
@@ -307,6 +316,7 @@ func (f *freelist) take(r run) error {
 		c.words[w] &^= 1 << b
 		c.free--
 		f.free--
+		f.takeBare(c, pgid(id), w, b)
 	}
 	return nil
 }
@@ -361,7 +371,7 @@ func (f *freelist) claim(r run) error {
 			return corrupt(r.id+pgid(k), "a page of the redo log, but the free map has it in use")
 		}
 	}
-	return f.take(r)
+	return f.take(r) // they have been written, so they have blocks
 }
 
 // undo takes back the changes of a transaction that does not happen, whose high water mark was the given one before.

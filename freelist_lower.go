@@ -56,9 +56,19 @@ func (f *freelist) lowerTo(end pgid) error {
 			w, b := id%span/64, uint(id%64)
 			c.free -= int(c.words[w] >> b & 1)
 			c.words[w] &^= 1 << b
+			f.takeBare(c, pgid(id), w, b)
 		}
 	}
 	f.free -= free
+	for _, c := range f.chunks[min(chunks, len(f.chunks)):] {
+		if c.words == nil && f.holes.onLoad {
+			f.holes.count -= c.free
+		}
+		for _, word := range c.bare {
+			f.holes.count -= bits.OnesCount64(word)
+		}
+	}
+	f.holes.lower(f.highWater, end)
 	f.chunks = f.chunks[:min(chunks, len(f.chunks))]
 	f.hint = min(f.hint, len(f.chunks))
 	for i := range f.due {

@@ -36,21 +36,21 @@ const modulePath = "github.com/alderdb/alder"
 var rooms = [][]string{
 	{"doc"},
 	{"compact", "changes", "diff_apply", "salvage salvage_source salvage_walk salvage_orphans salvage_log"},
-	{"db batch options recover db_readers db_space shrink shrink_walk shrink_auto"},
+	{"db batch options recover db_readers db_space shrink shrink_walk shrink_auto shrink_punch"},
 	{"copy", "check damage", "inspect", "multiget", "diff diff_stream diff_write"},
 	{"bucket bucket_nested bucket_children bucket_write bucket_buffer bucket_replay cursor cursor_ahead iter"}, // a cursor knows its bucket, which makes cursors
 	{"tx tx_commit tx_share tx_run durability"},
 	{"stats"},
 	{"btree btree_put btree_delete btree_split btree_range btree_pack"},
-	{"pager pager_open pager_space pager_shrink snapshot background group redolog checkpoint feed create dirty unwritten readers readers_last cold"},
+	{"pager pager_open pager_space pager_shrink pager_holes snapshot background group redolog checkpoint feed create dirty unwritten readers readers_last cold"},
 	{"record", "log"},
 	{"workspace"},
-	{"freelist freelist_map freelist_held freelist_lower freelist_pending"},
+	{"freelist freelist_map freelist_held freelist_lower freelist_pending freelist_holes"},
 	{"meta", "pins"},
 	{"page page_leaf page_branch page_validate page_window"},
 	{"storage_file storage_open storage_private storage_fetch", "storage_memory"},
 	{"storage"},
-	{"mmap lock sync fetch", "fault"},
+	{"mmap lock sync fetch punch", "fault"},
 	{"errors"},
 }
 
@@ -73,6 +73,7 @@ var upward = map[string]struct{ names, why string }{
 	"tx_commit→options":        {"NoStatistics", "the store's settings are fields of Options"},
 	"tx→copy":                  {"copyLayout", "Tx.Size knows how long a copy would be"},
 	"sync→storage_file":        {"writeZeros", "the portable way to reserve blocks"},
+	"punch→storage_file":       {"writeZeros", "as above"},
 }
 
 // floor returns for each file name (without system and ending) the row from the ground, and the room.

@@ -64,8 +64,10 @@ const (
 	_ = uint(metaBytes - offMetaReserved) // a meta fits in its sector
 )
 
-// metaClean says that the store was closed in order: its log holds nothing to replay.
-const metaClean = 1 << 0
+const (
+	metaClean = 1 << 0 // the store was closed in order: its log holds nothing to replay
+	metaHoles = 1 << 1 // free pages may have no blocks of their own
+)
 
 type meta struct {
 	pageSize    int
@@ -81,6 +83,7 @@ type meta struct {
 	mapFree     uint64 // pages free in the map
 	mapLevels   int
 	clean       bool
+	holes       bool // free pages may have no blocks of their own
 	logBegin    pgid // run in which the log begins; 0: no log
 	logOffset   uint64
 	logSalt     uint64
@@ -93,6 +96,16 @@ type meta struct {
 
 // unchangedSince is the first transaction after which the store holds what the meta describes.
 func (m *meta) unchangedSince() txid { return m.txid - txid(m.moves) }
+
+func (m *meta) flags() (flags uint32) {
+	if m.clean {
+		flags |= metaClean
+	}
+	if m.holes {
+		flags |= metaHoles
+	}
+	return flags
+}
 
 // encode fills buf, one slot, for slot i.
 func (m *meta) encode(buf []byte, i int) {
@@ -115,9 +128,7 @@ func (m *meta) encode(buf []byte, i int) {
 	le.PutUint64(p[offMetaMapBirth:], uint64(m.mapRoot.birth))
 	le.PutUint64(p[offMetaMapFree:], m.mapFree)
 	le.PutUint32(p[offMetaMapLevels:], uint32(m.mapLevels))
-	if m.clean {
-		le.PutUint32(p[offMetaFlags:], metaClean)
-	}
+	le.PutUint32(p[offMetaFlags:], m.flags())
 	le.PutUint64(p[offMetaLogPgid:], uint64(m.logBegin))
 	le.PutUint64(p[offMetaLogOffset:], m.logOffset)
 	le.PutUint64(p[offMetaLogSalt:], m.logSalt)
@@ -156,6 +167,7 @@ func decodeMeta(buf []byte, i int) (*meta, error) {
 		mapFree:    le.Uint64(p[offMetaMapFree:]),
 		mapLevels:  int(le.Uint32(p[offMetaMapLevels:])),
 		clean:      le.Uint32(p[offMetaFlags:])&metaClean != 0,
+		holes:      le.Uint32(p[offMetaFlags:])&metaHoles != 0,
 		logBegin:   pgid(le.Uint64(p[offMetaLogPgid:])),
 		logOffset:  le.Uint64(p[offMetaLogOffset:]),
 		logSalt:    le.Uint64(p[offMetaLogSalt:]),

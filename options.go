@@ -1,6 +1,7 @@
 package alder
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -98,6 +99,11 @@ type Options struct {
 	// MaxSize; a store that cannot grow gives them up. Without such loops nothing is kept.
 	HistoryLimit int
 
+	// PunchHoles lets DB.Shrink, and a file that becomes shorter by itself, give the blocks of free pages back that are left in the middle of the file, 64 KiB
+	// and more of them together: the file keeps its length and takes less room on the disk. Before such pages are used again they get blocks, so that a full disk
+	// is met by a transaction that can fail; that costs a system call for up to 64 pages. It does something on Linux, on file systems that can do it (ext4, xfs, btrfs, tmpfs).
+	PunchHoles bool
+
 	// NoAutoShrink leaves it to DB.Shrink to make the file shorter. Else Close moves up to 128 MiB from the end of the file to free places in front, for at most a
 	// second, if more than a quarter of the file is free, or will be with Close; and while nobody writes for ten seconds after a checkpoint, a file of which more
 	// than half is free becomes shorter in the background, as by DB.Shrink. Less than 4 MiB are left alone.
@@ -108,6 +114,7 @@ type Options struct {
 	checkpointAge time.Duration
 	shrinkTime    time.Duration
 	shrinkLeast   int64
+	punchLeast    int64
 	longValue     int
 	maxRecord     int
 
@@ -166,6 +173,7 @@ func (o *Options) pagerOptions() pagerOptions {
 		pageSize: o.PageSize, newPageSize: o.PageSize, maxSize: int64(o.MaxSize), readOnly: o.ReadOnly, dirtyLimit: o.DirtyLimit, logger: o.Logger,
 		logSize: int64(o.LogSize), historyLimit: int64(o.HistoryLimit), syncInterval: o.SyncInterval, checkpointAge: o.checkpointAge, background: o.background, waiting: o.waiting,
 		longValue: o.longValue, shrinkTime: shrinkTime, shrinkPatience: shrinkPatience, autoShrinkLeast: autoShrinkLeast,
+		punchHoles: o.PunchHoles, punchLeast: cmp.Or(o.punchLeast, punchLeast),
 	}
 	if o.shrinkTime > 0 { // a test, which must make the same calls each time
 		p.shrinkTime, p.shrinkPatience = o.shrinkTime, 0

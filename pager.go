@@ -39,6 +39,8 @@ type pagerOptions struct {
 	background    func(func()) // runs work beside the caller, which holds no lock
 	waiting       func()       // called by who waits for a checkpoint, or for a durable write; may be nil
 
+	punchHoles     bool
+	punchLeast     int64         // see there
 	shrinkTime     time.Duration // of one transaction of a shrink
 	shrinkPatience time.Duration // see there
 

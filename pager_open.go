@@ -90,6 +90,9 @@ func (pg *pager) recover() error {
 		if err := pg.fl.open(m); err != nil {
 			return err
 		}
+		if m.holes {
+			pg.fl.openHoles(pgid(pg.st.size() >> pg.shift))
+		}
 		return pg.openLog(m)
 	}); err != nil {
 		return err

@@ -78,7 +78,7 @@ func (pg *pager) allocate(n int) (pgid, error) {
 			return 0, err
 		}
 	}
-	return id, nil
+	return pg.solidify(run{id, n}, before)
 }
 
 // allocateBeside is allocate that leaves room for the map of the next checkpoint.
@@ -88,8 +88,11 @@ func (pg *pager) allocateBeside(n int) (pgid, error) {
 			return 0, err
 		}
 	}
-	if need := n + pg.fl.updatePagesAtMost(); pg.fl.free < need && !pg.opts.volatile {
-		if end := pg.offset(pg.fl.highWater + pgid(need-pg.fl.free)); end > pg.st.size() {
+	if need := n + pg.fl.updatePagesAtMost(); pg.fl.solidFree() < need && !pg.opts.volatile {
+		if err := pg.haveSolid(need); err != nil {
+			return 0, err
+		}
+		if end := pg.offset(pg.fl.highWater + pgid(max(need-pg.fl.solidFree(), 0))); end > pg.st.size() {
 			if err := pg.grow(end); err != nil {
 				return 0, err
 			}

@@ -21,6 +21,8 @@ type Shrinkage struct {
 	ToMove int64 // bytes of pages that are to be moved still, as far as is known
 	Packed int64 // pages that were saved because neighboring leaves became full ones
 
+	Punched int64 // bytes of free pages in the middle whose blocks went back to the file system, with Options.PunchHoles
+
 	// What the file is longer than Goal by, if that is more than a few pages, and why:
 	Held    int64 // bytes of pages behind Goal that were given up, and are part of a snapshot that is being read
 	Readers int   // open read transactions that have some of them
@@ -121,6 +123,9 @@ func (s *shrinker) run() (Shrinkage, error) {
 	}()
 	s.out.Before = pg.st.size()
 	err := s.work()
+	if err == nil && pg.opts.punchHoles {
+		err = s.punch()
+	}
 	s.out.File = pg.st.size()
 	return s.out, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -27,6 +28,8 @@ import (
 //     succeeds without writing those sectors. The cache keeps the new bytes or reads the old ones again;
 //   - a failed background write-back does the same silently and is reported by the next sync or durable write,
 //     also to another process that opens the file later;
+//   - a hole that is punched reads as zeros; its blocks are gone from the call on, and those that it gets again are for certain there after a crash only if they were
+//     synced, or written durably; a write to a page without blocks is a violation of the contract, for the disk might be full;
 //   - a kill keeps the cache, dirty as it was; a write in flight stops at a page of the cache.
 
 const (
@@ -48,13 +51,15 @@ const (
 	simTruncate
 	simRemoved
 	simClose
+	simPunch
+	simRefill
 )
 
 func (op simOp) String() string {
 	if op == simAny {
 		return "call"
 	}
-	return [...]string{"readAt", "readMedium", "writeAt", "writeDurable", "sync", "grow", "truncate", "removed", "close"}[op]
+	return [...]string{"readAt", "readMedium", "writeAt", "writeDurable", "sync", "grow", "truncate", "removed", "close", "punch", "refill"}[op]
 }
 
 // simCall is one numbered call. A crash point is such a number: the crash happens while the call is under
@@ -74,7 +79,7 @@ func (c simCall) String() string {
 // mutates reports whether the call can change what a crash leaves.
 func (c simCall) mutates() bool {
 	switch c.op {
-	case simWriteAt, simWriteDurable, simSync, simGrow, simTruncate:
+	case simWriteAt, simWriteDurable, simSync, simGrow, simTruncate, simPunch, simRefill:
 		return true
 	}
 	return false
@@ -133,6 +138,7 @@ type simLength struct {
 // simConfig is constant over the life of a disk and of the images made from it.
 type simConfig struct {
 	capacity int64 // grow past it is ENOSPC; 0: simDefaultCapacity
+	full     bool  // no blocks are to be had for holes
 	mapStep  int64 // 0: one reservation; else mappings are multiples of it and grow makes new ones
 	noDirect bool  // readMedium is not available
 	noTear   bool  // sectors are atomic
@@ -153,6 +159,7 @@ type simDisk struct {
 	maxSize  int64 // for clearing a recycled buffer
 	cache    map[int64]*simSectorState
 	lengths  []simLength
+	holes    map[int64]bool // pages of the cache without blocks; false: they have some, but not yet for certain
 	seq      uint64
 	calls    int
 	wbErr    error // failed background write-back that nobody has been told of
@@ -388,6 +395,7 @@ func (d *simDisk) writeAt(p []byte, off int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, f := d.enter(simWriteAt, off, int64(len(p)))
+	d.mustHaveBlocks(c)
 	p, err := d.cutShort(f, p)
 	if len(p) > 0 && d.inside("writeAt", p, off) {
 		c.seq = d.put(p, off)
@@ -400,6 +408,7 @@ func (d *simDisk) writeDurable(p []byte, off int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, f := d.enter(simWriteDurable, off, int64(len(p)))
+	d.mustHaveBlocks(c)
 	if err := d.takeWriteBackError(); err != nil && f.kind == simNoFault {
 		// The kernel reports the earlier failure at this call; the write itself has happened.
 		f = simFault{err: err, kind: simFailWritten}
@@ -420,6 +429,7 @@ func (d *simDisk) writeDurable(p []byte, off int64) error {
 		d.persist(no, c.seq)
 	}
 	d.lengthAtLeast(off + int64(len(p)))
+	d.eachPage(c, func(no int64) { delete(d.holes, no) })
 	return err
 }
 
@@ -443,6 +453,7 @@ func (d *simDisk) sync() error {
 		d.persist(no, upTo)
 	}
 	d.settleLength(upTo)
+	maps.DeleteFunc(d.holes, func(_ int64, bare bool) bool { return !bare })
 	return f.err
 }
 
@@ -462,6 +473,7 @@ func (d *simDisk) grow(size int64) error {
 		return nil
 	}
 	clear(d.live[d.sizeNow:size])
+	maps.DeleteFunc(d.holes, func(no int64, _ bool) bool { return no*simPageSize >= d.sizeNow })
 	d.setSize(size)
 	d.seq++
 	d.lengths = append(d.lengths, simLength{size, d.seq})
@@ -491,6 +503,56 @@ func (d *simDisk) truncate(size int64) error {
 	d.lengths = append(d.lengths, simLength{size, d.seq})
 	d.underway(c)
 	return nil
+}
+
+func (d *simDisk) punch(off, n int64) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simPunch, off, n)
+	if f.err == nil && d.inside("punch", make([]byte, n), off) {
+		c.seq = d.put(make([]byte, n), off)
+		d.eachPage(c, func(no int64) {
+			if d.holes == nil {
+				d.holes = map[int64]bool{}
+			}
+			d.holes[no] = true
+		})
+	}
+	d.underway(c)
+	return f.err == nil, f.err
+}
+
+func (d *simDisk) refill(off, n int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, f := d.enter(simRefill, off, n)
+	if f.err == nil && d.cfg.full {
+		f.err = syscall.ENOSPC
+	}
+	if f.err == nil && d.inside("refill", make([]byte, n), off) {
+		d.eachPage(c, func(no int64) {
+			if d.holes[no] {
+				d.holes[no] = false
+			}
+		})
+	}
+	d.underway(c)
+	return f.err
+}
+
+// eachPage calls fn for each page of the cache that the call is about.
+func (d *simDisk) eachPage(c simCall, fn func(no int64)) {
+	for no := c.off / simPageSize; no*simPageSize < c.off+c.len; no++ {
+		fn(no)
+	}
+}
+
+func (d *simDisk) mustHaveBlocks(c simCall) {
+	d.eachPage(c, func(no int64) {
+		if d.holes[no] {
+			d.violated("%v: page %d has no blocks", c, no)
+		}
+	})
 }
 
 func (d *simDisk) removed() (bool, error) {

@@ -48,6 +48,13 @@ type storage interface {
 	// truncate cuts the store to size bytes. No reader may use anything beyond.
 	truncate(size int64) error
 
+	// punch gives the blocks of n bytes from off on back to the file system; nobody reads them before they are written again. ok is false, with no error,
+	// where that cannot be done. off and n are multiples of the page size.
+	punch(off, n int64) (ok bool, err error)
+
+	// refill gives n bytes from off on blocks of their own, which may have been given back. What they hold is lost.
+	refill(off, n int64) error
+
 	// removed reports whether the file has lost its last name (deleted or replaced by a rename), so
 	// that nothing written to it can survive the process.
 	removed() (bool, error)

@@ -298,6 +298,21 @@ func (s *fileStorage) truncate(size int64) error {
 	return nil
 }
 
+func (s *fileStorage) punch(off, n int64) (ok bool, err error) {
+	if s.opts.readOnly {
+		return false, s.opError("punch", off, n, ErrDatabaseReadOnly)
+	}
+	ok, err = punchHole(s.file, off, n)
+	return ok, s.opError("punch", off, n, err)
+}
+
+func (s *fileStorage) refill(off, n int64) error {
+	if s.opts.readOnly {
+		return s.opError("refill", off, n, ErrDatabaseReadOnly)
+	}
+	return s.opError("refill", off, n, fillHole(s.file, off, n))
+}
+
 func (s *fileStorage) removed() (bool, error) {
 	gone, err := isRemoved(s.file)
 	return gone, s.opError("stat", 0, 0, err)

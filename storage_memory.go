@@ -158,6 +158,10 @@ func (s *memoryStorage) truncate(size int64) error {
 }
 
 // removed: nothing can take the store's name, it has none.
+func (s *memoryStorage) punch(int64, int64) (ok bool, err error) { return false, nil }
+
+func (s *memoryStorage) refill(int64, int64) error { return nil }
+
 func (s *memoryStorage) removed() (bool, error) { return false, nil }
 
 func (s *memoryStorage) close() error {

@@ -202,6 +202,11 @@ func (s *privateStorage) truncate(size int64) error {
 	return nil
 }
 
+// Nothing of a private mapping has blocks in the file.
+func (s *privateStorage) punch(int64, int64) (ok bool, err error) { return false, nil }
+
+func (s *privateStorage) refill(int64, int64) error { return nil }
+
 func (s *privateStorage) removed() (bool, error) { return s.base.removed() }
 
 // close closes the file, and the file releases the mapping over it; so whoever closes either closes both.

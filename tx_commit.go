@@ -229,7 +229,7 @@ func (tx *Tx) commitByCheckpoint(j *joining) error {
 	if err == nil {
 		err = pg.absorb(j)
 	}
-	c := &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: !pg.log.active, begin: pg.log.plan, previous: pg.log.previous,
+	c := &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: !pg.log.active, holes: pg.hasHoles(), begin: pg.log.plan, previous: pg.log.previous,
 		begun: begun, bytes: int64(bytes)}
 	pg.log.bytes = 0
 	pg.commitMu.Unlock()

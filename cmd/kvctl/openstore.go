@@ -96,6 +96,7 @@ const (
 // storeOptions says how a store is opened for writing.
 type storeOptions struct {
 	create   bool // a missing file is created
+	punch    bool // a shrink gives blocks in the middle back
 	pageSize sizeFlag
 }
 
@@ -116,7 +117,7 @@ func (c *cli) openForWriting(ctx context.Context, path string, options storeOpti
 	if err == nil && fi.Size() > 0 {
 		asked = 0 // the store knows
 	}
-	db, err := c.open(ctx, path, alder.Options{PageSize: asked})
+	db, err := c.open(ctx, path, alder.Options{PageSize: asked, PunchHoles: options.punch})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,9 @@ free places in front, pages that are not full are joined, and then the file is
 cut. It needs no room beside the store. It can be interrupted at any time, and
 goes on where it was when it is called again.
 
+With --punch, free pages that are left in the middle give their room on the disk
+back too, where the system can do that; the length of the file does not show it.
+
 Compact makes a copy that is smaller still, with every page full, and needs the
 room for it.`
 
@@ -25,6 +28,7 @@ const shrinkExample = `  kvctl shrink app.alder
 type shrinkCommand struct {
 	*cli
 	target sizeFlag
+	punch  bool
 }
 
 type shrinkResult struct {
@@ -32,6 +36,8 @@ type shrinkResult struct {
 	After  int64 `json:"size_after"`
 	Moved  int64 `json:"moved_bytes"`
 	Packed int64 `json:"packed_pages"`
+
+	Punched int64 `json:"punched_bytes,omitempty"`
 }
 
 func newShrinkCommand(c *cli) *cobra.Command {
@@ -47,6 +53,7 @@ func newShrinkCommand(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().Var(&s.target, "target", "stop when the file is no longer than this (0: make it as short as it can be)")
+	cmd.Flags().BoolVar(&s.punch, "punch", false, "give back the room of free pages in the middle of the file too")
 	c.addJSONFlag(cmd, "print the summary as a JSON object")
 	return cmd
 }
@@ -56,7 +63,7 @@ func (s *shrinkCommand) run(ctx context.Context, store string) error {
 	if err != nil {
 		return err
 	}
-	db, err := s.openForWriting(ctx, store, storeOptions{})
+	db, err := s.openForWriting(ctx, store, storeOptions{punch: s.punch})
 	if err != nil {
 		return err
 	}
@@ -73,12 +80,16 @@ func (s *shrinkCommand) run(ctx context.Context, store string) error {
 	if err != nil {
 		return fmt.Errorf("shrink %s: %w", store, innermost(err))
 	}
-	result := shrinkResult{Before: before, Moved: out.Moved, Packed: out.Packed}
+	result := shrinkResult{Before: before, Moved: out.Moved, Packed: out.Packed, Punched: out.Punched}
 	if result.After, err = fileSize(store); err != nil {
 		return err
 	}
 	if s.quiet {
 		return nil
 	}
-	return s.printValue(result, fmt.Sprintf("%s: %s instead of %s", store, formatSize(result.After), formatSize(result.Before)))
+	text := fmt.Sprintf("%s: %s instead of %s", store, formatSize(result.After), formatSize(result.Before))
+	if s.punch {
+		text += fmt.Sprintf(", %s of it without room on the disk", formatSize(result.Punched))
+	}
+	return s.printValue(result, text)
 }
