@@ -412,7 +412,9 @@ func TestSabotage_Truncated(t *testing.T) {
 	for n := range s.pages() {
 		at := n * s.pageSize
 		for _, length := range []int{at, at + 1, at + 511, at + 512, at + 2048, at + s.pageSize - 1} {
-			if length > 0 {
+			// Nothing but zeros is what a crash can leave of a store that is being made. The first byte is one of a checksum, which is zero
+			// in one of 256 stores: this test failed that often.
+			if len(bytes.Trim(s.image[:length], "\x00")) > 0 {
 				lengths = append(lengths, length)
 			}
 		}
