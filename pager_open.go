@@ -252,7 +252,7 @@ func (pg *pager) writeOwner() error {
 
 // markFailed leaves word for the next open.
 func (pg *pager) markFailed() {
-	if _, ok := pg.st.(cachedStorage); !ok || pg.pageSize == 0 {
+	if _, ok := pg.st.(cachedStorage); !ok || pg.pageSize == 0 || pg.offset(firstPage) > pg.st.size() {
 		return
 	}
 	buf := make([]byte, pg.pageSize)
