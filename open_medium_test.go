@@ -109,7 +109,7 @@ func TestOpen_AfterFailure(t *testing.T) {
 		db, err := Open(file, 0o600, nil)
 		require.NoError(t, err)
 		require.NoError(t, put(db, fmt.Sprint(i)))
-		require.False(t, db.pager.hasFailed())
+		require.False(t, db.pager.hasFailed(db.pager.pageSize))
 		require.ErrorIs(t, db.pager.fail("testing", syscall.EIO), ErrFailed)
 		require.ErrorIs(t, put(db, "lost"), ErrFailed)
 		require.ErrorIs(t, db.Close(), ErrFailed)

@@ -53,7 +53,7 @@ func (pg *pager) recover() error {
 		pg.dropCache() // the next open will not be told
 		return fmt.Errorf("sync at open: %w", err)
 	}
-	c, err := readMetas(pg.certain())
+	c, err := pg.chooseMeta()
 	if err != nil {
 		return err
 	}
@@ -66,9 +66,6 @@ func (pg *pager) recover() error {
 	}
 	pg.setPageSize(m.pageSize)
 	pg.fileID, pg.epoch = m.fileID, m.epoch
-	if pg.hasFailed() {
-		pg.dropCache()
-	}
 	if !pg.opts.readOnly {
 		if err := pg.confirmMeta(c); err != nil {
 			return err
@@ -106,6 +103,20 @@ func (pg *pager) recover() error {
 		return pg.writeOwner()
 	}
 	return nil
+}
+
+// chooseMeta chooses the meta of the highest sequence. If an earlier process has left word that something failed, that is among those that are there
+// when the cache has been dropped: one that was in the cache only cannot be confirmed any more, and what it leads to is not all that counts.
+func (pg *pager) chooseMeta() (chosenMeta, error) {
+	c, err := readMetas(pg.certain())
+	if err != nil {
+		return c, err
+	}
+	if !pg.hasFailed(c.meta.pageSize) {
+		return c, nil
+	}
+	pg.dropCache()
+	return readMetas(pg.certain())
 }
 
 // openLog reads the log that m points to, if the store was not closed in order, and keeps its pages from being used. What it holds
@@ -261,12 +272,12 @@ func (pg *pager) markFailed() {
 }
 
 // hasFailed reports whether an earlier process has left word.
-func (pg *pager) hasFailed() bool {
+func (pg *pager) hasFailed(pageSize int) bool {
 	if _, ok := pg.st.(cachedStorage); !ok || pg.opts.readOnly {
 		return false
 	}
-	buf := make([]byte, pg.pageSize)
-	return pg.st.readAt(buf, pg.offset(ownerPage)) == nil && ownerFailed(buf)
+	buf := make([]byte, pageSize)
+	return pg.st.readAt(buf, int64(ownerPage)*int64(pageSize)) == nil && ownerFailed(buf)
 }
 
 func (pg *pager) dropCache() {
