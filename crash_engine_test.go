@@ -30,6 +30,15 @@ func openAlder(st storage, c crashConfig) (crashStore, error) {
 	return s, nil
 }
 
+// showAlder opens a store for reading only.
+func showAlder(st storage, c crashConfig) (crashStore, error) {
+	db, err := openStorage(st, &Options{ReadOnly: true, background: func(func()) {}})
+	if err != nil {
+		return nil, err
+	}
+	return &alderUnderTest{db: db}, nil
+}
+
 func (s *alderUnderTest) close() error {
 	s.background()
 	return s.db.Close()

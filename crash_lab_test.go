@@ -94,6 +94,7 @@ func (v *crashViolation) Error() string {
 
 type crashLab struct {
 	open   func(storage, crashConfig) (crashStore, error)
+	show   func(storage, crashConfig) (crashStore, error)       // opens for reading only; nil: it is not tried
 	wrap   func(*simDisk) storage                               // nil: the disk itself; else a storage that is wrong on purpose
 	sample func(rng *rand.Rand, e *crashEpisode, c simCall) int // outcomes to try at a crash point of the first run
 	depth  int                                                  // crashes in a row
@@ -415,7 +416,7 @@ func (e *crashEpisode) survive(c simCall, outcome uint64, rng *rand.Rand, inOpen
 		panic(fmt.Sprintf("crash lab: the store hangs: seed %d\n  %s", e.kase.seed, strings.Join(next.story, "\n  ")))
 	})
 	defer watch.Stop()
-	defer next.disk.release()
+	defer func() { next.disk.release() }() // it may have another by then
 	next.guard(next.live)
 	if next.store != nil {
 		next.guard(func() { next.closeStore() })
@@ -452,6 +453,11 @@ func (a *crashAppointment) now(c simCall) bool {
 
 // live is what happens on the disk that a crash has left.
 func (e *crashEpisode) live() {
+	if e.lab.show != nil && e.rng.IntN(8) == 0 && !e.disk.cfg.noDirect {
+		if e.lookOnly(); e.broken() {
+			return
+		}
+	}
 	inOpen := true
 	next := e.appointment(4)
 	e.disk.onCall = func(c simCall) {
@@ -493,6 +499,35 @@ func (e *crashEpisode) live() {
 			e.look("after closing and opening", true, true)
 		}
 	}
+}
+
+// lookOnly opens what a crash has left for reading only, and takes the power away: what that has shown must be there afterwards.
+func (e *crashEpisode) lookOnly() {
+	if e.disk.sync() != nil {
+		return // a page that was lost in the background: nothing is shown
+	}
+	image := loadSimDisk(e.disk.cfg, e.disk.image())
+	defer image.release()
+	store, err := e.lab.show(shownDisk{image, e.disk}, e.kase.config)
+	switch {
+	case errors.Is(err, ErrInvalid) && e.acked.tx == 0, errors.Is(err, syscall.ENOSPC):
+		return // it is still in the making, or needs more memory than the image has room
+	case err != nil:
+		e.fail("read-only open: %v", err)
+		return
+	}
+	e.store = store
+	e.look("opened for reading only", true, true)
+	err = e.store.close()
+	e.store = nil
+	if err != nil {
+		e.fail("closing what was opened for reading only: %v", err)
+	}
+	before, c := e.disk, simCall{n: e.disk.calls, op: simSync}
+	outcome := crashFirstPower + e.rng.Uint64N(2)
+	e.story = append(e.story[:len(e.story):len(e.story)], "opened for reading only, and the power cut")
+	e.disk = before.crash(c, outcome)
+	before.release()
 }
 
 // goOn lets the store work for a few transactions.

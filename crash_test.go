@@ -48,7 +48,7 @@ func raceDetector() bool {
 }
 
 func alderLab() *crashLab {
-	return &crashLab{open: openAlder, sample: sampleSome, depth: 2, hang: time.Minute}
+	return &crashLab{open: openAlder, show: showAlder, sample: sampleSome, depth: 2, hang: time.Minute}
 }
 
 // Ensures that a store survives every crash that a disk of the assumed kind can produce: opened again it holds

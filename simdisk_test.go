@@ -162,9 +162,10 @@ type simDisk struct {
 	holes    map[int64]bool // pages of the cache without blocks; false: they have some, but not yet for certain
 	seq      uint64
 	calls    int
-	wbErr    error // failed background write-back that nobody has been told of
-	gone     bool  // removed reports true
-	gentle   bool  // no store has been opened on this disk yet; see isGentle
+	wbErr    error           // failed background write-back that nobody has been told of
+	lost     map[uint64]bool // writes of which a failed background write-back has taken a page, by number
+	gone     bool            // removed reports true
+	gentle   bool            // no store has been opened on this disk yet; see isGentle
 	closed   bool
 	cur      *mapping
 	old      map[*mapping]bool
@@ -430,6 +431,11 @@ func (d *simDisk) writeDurable(p []byte, off int64) error {
 	}
 	d.lengthAtLeast(off + int64(len(p)))
 	d.eachPage(c, func(no int64) { delete(d.holes, no) })
+	if d.lost[c.seq] && err == nil {
+		// Whoever is told of the page besides, this call was to make it durable. (The laboratory told only the next call, so that an append
+		// whose page was lost under it succeeded.)
+		d.wbErr, err = nil, syscall.EIO
+	}
 	return err
 }
 
@@ -743,6 +749,14 @@ func (d *simDisk) failWriteBack(rng *rand.Rand) {
 	pages := map[int64]bool{}
 	for range 1 + rng.IntN(3) {
 		pages[dirty[rng.IntN(len(dirty))].no*simSectorSize/simPageSize] = true
+	}
+	if d.lost == nil {
+		d.lost = map[uint64]bool{}
+	}
+	for _, s := range dirty {
+		if pages[s.no*simSectorSize/simPageSize] {
+			d.lost[s.versions[len(s.versions)-1].seq] = true
+		}
 	}
 	d.failFlush(rng, func(s *simSectorState) bool { return pages[s.no*simSectorSize/simPageSize] })
 	d.wbErr = syscall.EIO
