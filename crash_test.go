@@ -90,6 +90,12 @@ func TestCrash(t *testing.T) {
 		l.images.Load(), l.points.Load(), seed.Load()-*crashSeedFlag, l.nested.Load(), l.inOpen.Load(),
 		float64(l.images.Load())/time.Since(start).Seconds())
 	t.Log(&l.seen)
+	counted(t, "C1", "crash images checked", l.images.Load())
+}
+
+// counted tells how much of a kind was done, for scripts/laboratory.sh, which adds up.
+func counted(t *testing.T, goal, what string, n int64) {
+	t.Logf("laboratory|%s|%s|%d", goal, what, n)
 }
 
 func parseReplay(t *testing.T, s string) *crashReplay {

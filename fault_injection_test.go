@@ -343,6 +343,8 @@ func TestFaults(t *testing.T) {
 				}
 			}
 			t.Logf("%d calls failed in %d ways, %d crash images afterwards", len(probe.calls), runs, l.images.Load())
+			counted(t, "C3", "calls to the storage failed", int64(runs))
+			counted(t, "C1", "crash images checked", l.images.Load())
 		})
 	}
 }

@@ -84,6 +84,7 @@ func killWriters(t *testing.T, kills int, full bool) {
 	total, err := loop.Run(context.Background())
 	require.NoError(t, err, "-alder.killseed=%d; the store is left as it was found", seed)
 	t.Logf("%d kills of %d stores, %d transactions acknowledged, %d keys verified, %d lives without room", total.Kills, total.Stores, total.Transactions, total.Keys, total.Full)
+	t.Logf("laboratory|C2|kills of a writer|%d", total.Kills)
 	require.Positive(t, total.Transactions)
 	if full {
 		require.Positive(t, total.Full)

@@ -208,6 +208,7 @@ func TestMutants(t *testing.T) {
 				images = fmt.Sprintf(" after %s images", v.images)
 			}
 			t.Logf("killed by %s%s, %.1f s: %s", m.killer(), images, v.time.Seconds(), v.why)
+			counted(t, "C5", "mutants killed", 1)
 		})
 	}
 }

@@ -242,6 +242,17 @@ func (c *sabotageCounts) String() string {
 	return strings.Join(parts, ", ")
 }
 
+// log says what was done to a store, and what came of it.
+func (c *sabotageCounts) log(t *testing.T, what string) {
+	t.Helper()
+	t.Logf("%s: %v", what, c)
+	var total int64
+	for r := range sabotageResults {
+		total += c[r].Load()
+	}
+	counted(t, "C4", "damaged stores opened", total)
+}
+
 // each runs f for 0 ≤ i < n on all processors until a test has failed.
 func sabotageEach(t *testing.T, n int, f func(i int)) {
 	var next atomic.Int64
@@ -286,7 +297,7 @@ func TestSabotage_EveryByte(t *testing.T) {
 			d.reopen()
 		}
 	})
-	t.Logf("%d pages: %v", s.pages(), &counts)
+	counts.log(t, fmt.Sprintf("%d pages", s.pages()))
 }
 
 // lastFrame returns the pages of the last frame of the log. When that is damaged, nothing tells it from a frame that was being
@@ -374,7 +385,7 @@ func TestSabotage_EveryPage(t *testing.T) {
 				try(fmt.Sprintf("the other half of its version %d", v), slices.Concat(page[:pageSize/2], old[pageSize/2:]))
 			}
 		})
-		t.Logf("page size %d, killed %v, %d pages: %v", pageSize, kind.killed, s.pages(), &counts)
+		counts.log(t, fmt.Sprintf("page size %d, killed %v, %d pages", pageSize, kind.killed, s.pages()))
 	}
 }
 
@@ -400,7 +411,7 @@ func TestSabotage_SwappedPages(t *testing.T) {
 			}
 		}
 	})
-	t.Logf("%d pages: %v", s.pages(), &counts)
+	counts.log(t, fmt.Sprintf("%d pages", s.pages()))
 }
 
 // Ensures that a store that was cut anywhere is refused or right, and never taken for a shorter one.
@@ -430,5 +441,5 @@ func TestSabotage_Truncated(t *testing.T) {
 			counts[r.result].Add(1)
 		}
 	})
-	t.Logf("%d lengths: %v", len(lengths), &counts)
+	counts.log(t, fmt.Sprintf("%d lengths", len(lengths)))
 }

@@ -137,6 +137,7 @@ func TestDiskErrors(t *testing.T) {
 			require.NoError(t, failDisk(l, times(*errorsFlag, 25, 10)))
 			t.Logf("%d failed writes and flushes, after which %d lives ended with an error and %d in the failed state, of %d stores; %d power cuts; %d transactions acknowledged, %d keys verified; %d file systems lost",
 				l.total.errors, l.total.complaints, l.total.failed, l.total.stores, l.total.cuts, l.total.transactions, l.total.keys, l.total.lost)
+			counted(t, "C3", "failures of a disk under ext4 and xfs", l.total.errors)
 			require.Positive(t, l.total.errors)
 			require.Positive(t, l.total.failed)
 			require.Positive(t, l.total.transactions)

@@ -33,6 +33,7 @@ func killWriters(t *testing.T, loop killtest.Loop) {
 	}
 	require.NoError(t, err)
 	t.Logf("%d kills of %d stores, %d transactions acknowledged, %d keys verified, %d lives without room", total.Kills, total.Stores, total.Transactions, total.Keys, total.Full)
+	counted(t, "C2", "kills on other file systems", total.Kills)
 	require.Positive(t, total.Transactions)
 	if loop.Tight {
 		require.Positive(t, total.Full)

@@ -117,6 +117,7 @@ func TestProtocol(t *testing.T) {
 			begun := time.Now()
 			x := explored(b)
 			t.Logf("%d states in %.1f s", len(x.seen), time.Since(begun).Seconds())
+			t.Logf("laboratory|model|states of the protocol explored|%d", len(x.seen))
 			if x.violation != "" {
 				t.Fatal(x.violation)
 			}
