@@ -101,7 +101,7 @@ until_then $((rest / 6)) kills "${alder[@]}" -test.run '^TestKill' -alder.kills=
 until_then $((rest / 12)) systems "${disk[@]}" -test.run '^TestKill' -disk.kills=20
 until_then $((rest / 6)) power "${disk[@]}" -test.run '^TestPowerCut$' -disk.cuts=50
 until_then $((rest / 12)) errors "${disk[@]}" -test.run '^TestDiskErrors$' -disk.errors=50
-until_then $((rest / 2)) images "${alder[@]}" -test.run '^TestCrash$' -alder.images=20000 -alder.crashseed=NEXT
+until_then $((rest / 2)) images "${alder[@]}" -test.timeout 20m -test.run '^TestCrash$' -alder.images=20000 -alder.crashseed=NEXT
 
 printf '\n%-6s %-45s %12s\n' goal what count
 awk -F'|' '{ n[$2 "|" $3] += $4 } END { for (k in n) print k "|" n[k] }' "$scratch/counts" | sort |
