@@ -209,7 +209,7 @@ func (pg *pager) completeMeta(c *checkpointRun) error {
 	next.txid, next.root, next.rootCount, next.rootSeq = c.state.id, c.state.root, c.state.count, c.state.sequence
 	next.highWater, next.fileLength = c.state.highWater, c.fileLength
 	next.mapRoot, next.mapLevels, next.mapFree = u.levels[len(u.levels)-1][0], len(u.levels), u.free
-	next.epoch, next.moves = pg.epoch, c.state.moves
+	next.epoch, next.survived, next.moves = pg.epoch, pg.survived, c.state.moves
 	next.clean, next.holes = c.clean, c.holes
 	next.logBegin, next.logPages, next.logOffset, next.logPrevious = 0, 0, 0, 0
 	if !c.clean {

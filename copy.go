@@ -147,7 +147,7 @@ func (c *copier) run() error {
 		pageSize: ps, fileID: tx.pager.fileID, sequence: 1, txid: birth,
 		root: pageRef{used - 1, root.birth}, rootCount: top.tree.count, rootSeq: top.sequence,
 		highWater: end, fileLength: int64(end) * int64(ps),
-		mapRoot: pageRef{end - 1, birth}, mapLevels: len(shape), clean: true, epoch: tx.pager.epoch,
+		mapRoot: pageRef{end - 1, birth}, mapLevels: len(shape), clean: true, epoch: tx.pager.epoch, survived: tx.pager.survived,
 	}
 	buf := make(page, ps)
 	m.encode(buf, 0)

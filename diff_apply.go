@@ -223,6 +223,12 @@ func restamp(path string, id SnapshotID) (err error) {
 	if m.txid > txid(id.TxID) {
 		return fmt.Errorf("alder: applying a diff took transactions up to %d, past its own number, %d", m.txid, id.TxID)
 	}
+	// What the diff does not tell is not known.
+	var survived [survivedEpochs]txid
+	if later := id.Epoch - m.epoch; later < survivedEpochs {
+		copy(survived[later:], m.survived[:])
+	}
+	m.survived = survived
 	m.txid, m.epoch, m.moves = txid(id.TxID), id.Epoch, 0
 	// Both slots, so that neither leads to the right content under a wrong name.
 	for _, slot := range []int{1 - c.slot, c.slot} {

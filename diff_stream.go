@@ -21,7 +21,7 @@ import (
 // snapshot it was made from.
 type SnapshotID struct {
 	Store [16]byte // identity of the store, as in DB.ID
-	Epoch uint64   // counts the times that transactions may have been lost in a crash and their numbers used again
+	Epoch uint64   // counts the times that transactions may have been lost in a crash
 	TxID  uint64   // number of the last transaction
 }
 

@@ -40,6 +40,9 @@ func (tx *Tx) WriteDiff(w io.Writer, since SnapshotID) (n int64, err error) {
 	if err := since.before(now); err != nil {
 		return 0, err
 	}
+	if err := tx.pager.descends(since); err != nil {
+		return 0, err
+	}
 	out := newDiffOutput(w, since, now)
 	s := &diffScan{tx: tx, since: txid(since.TxID), out: out, left: int(tx.snap.highWater)}
 	top := tx.root()
@@ -58,10 +61,25 @@ func (s SnapshotID) before(now SnapshotID) error {
 	switch {
 	case s.Store != now.Store:
 		return fmt.Errorf("%w: the backup is of store %x, this is store %x", ErrDiffMismatch, s.Store, now.Store)
-	case s.Epoch != now.Epoch:
-		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d, and transactions may have been lost in between; make a full backup", ErrDiffMismatch, s.Epoch, now.Epoch)
+	case s.Epoch > now.Epoch:
+		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d; make a full backup", ErrDiffMismatch, s.Epoch, now.Epoch)
 	case s.TxID > now.TxID:
 		return fmt.Errorf("%w: the backup is of transaction %d, the store is at %d; make a full backup", ErrDiffMismatch, s.TxID, now.TxID)
+	}
+	return nil
+}
+
+// descends returns an error unless it is known that the store has all that snapshot s, of an epoch before or of this one, has: each recovery in between has
+// found its transaction. A diff between them is right as any is, for a recovery does again what was done since the last checkpoint, with pages of its own birth for every
+// leaf in whose range something was put or deleted.
+func (pg *pager) descends(s SnapshotID) error {
+	back := pg.epoch - s.Epoch
+	switch {
+	case back == 0:
+	case back > survivedEpochs || pg.survived[back-1] == 0:
+		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d, and what was lost in between is not known any more; make a full backup", ErrDiffMismatch, s.Epoch, pg.epoch)
+	case s.TxID > uint64(pg.survived[back-1]):
+		return fmt.Errorf("%w: the backup is of transaction %d of epoch %d, of which a crash has left %d; make a full backup", ErrDiffMismatch, s.TxID, s.Epoch, pg.survived[back-1])
 	}
 	return nil
 }

@@ -59,10 +59,14 @@ const (
 	offMetaLogPages   = offMetaReaders + 16
 	offMetaLogSum     = offMetaLogPages + 8
 	offMetaMoves      = offMetaLogSum + 8
-	offMetaReserved   = offMetaMoves + 8
+	offMetaSurvived   = offMetaMoves + 8
+	offMetaReserved   = offMetaSurvived + 8*survivedEpochs
 
 	_ = uint(metaBytes - offMetaReserved) // a meta fits in its sector
 )
+
+// survivedEpochs is the number of epochs before the present one of which it is known how far they reach.
+const survivedEpochs = 8
 
 const (
 	metaClean = 1 << 0 // the store was closed in order: its log holds nothing to replay
@@ -87,11 +91,12 @@ type meta struct {
 	logBegin    pgid // run in which the log begins; 0: no log
 	logOffset   uint64
 	logSalt     uint64
-	logPages    int      // of the run
-	logPrevious uint64   // checksum of the frame before the begin
-	epoch       uint64   // number of recoveries that replayed or dropped something; with txid, the identity of a snapshot
-	readers     [16]byte // reserved for the identity of a table of readers in other processes
-	moves       uint64   // the last transactions, so many, changed nothing of what the store holds, but moved pages
+	logPages    int                  // of the run
+	logPrevious uint64               // checksum of the frame before the begin
+	epoch       uint64               // number of recoveries that replayed or dropped something; with txid, the identity of a snapshot
+	readers     [16]byte             // reserved for the identity of a table of readers in other processes
+	survived    [survivedEpochs]txid // the last transaction of each epoch before, the newest first, that the recovery after it has found; 0: not known
+	moves       uint64               // the last transactions, so many, changed nothing of what the store holds, but moved pages
 }
 
 // unchangedSince is the first transaction after which the store holds what the meta describes.
@@ -137,6 +142,9 @@ func (m *meta) encode(buf []byte, i int) {
 	le.PutUint64(p[offMetaLogPages:], uint64(m.logPages))
 	le.PutUint64(p[offMetaLogSum:], m.logPrevious)
 	le.PutUint64(p[offMetaMoves:], m.moves)
+	for i, id := range m.survived {
+		le.PutUint64(p[offMetaSurvived+8*i:], uint64(id))
+	}
 	p.seal()
 }
 
@@ -175,6 +183,9 @@ func decodeMeta(buf []byte, i int) (*meta, error) {
 		readers:    [16]byte(p[offMetaReaders:]),
 		logPages:   int(min(le.Uint64(p[offMetaLogPages:]), uint64(maxRunLength))), logPrevious: le.Uint64(p[offMetaLogSum:]),
 		moves: le.Uint64(p[offMetaMoves:]),
+	}
+	for i := range m.survived {
+		m.survived[i] = txid(le.Uint64(p[offMetaSurvived+8*i:]) & maxTxid)
 	}
 	if p.kind() != kindMeta || p.id() != pgid(i) {
 		return nil, corrupt(pgid(i), "meta slot %d holds a %v that says it is page %d", i, p.kind(), p.id())

@@ -63,9 +63,10 @@ type pager struct {
 	shift    uint
 	fileID   [16]byte
 	epoch    uint64
-	path     string        // of the file, if it is in one
-	broken   chan struct{} // closed in the failed state
-	cold     *coldReads    // nil: reads never wait for a disk
+	survived [survivedEpochs]txid // as in meta
+	path     string               // of the file, if it is in one
+	broken   chan struct{}        // closed in the failed state
+	cold     *coldReads           // nil: reads never wait for a disk
 
 	// Atomic.
 	published  atomic.Pointer[snapshot] // nil when closed

@@ -65,7 +65,7 @@ func (pg *pager) recover() error {
 		return fmt.Errorf("%w: the store has pages of %d bytes, Options.PageSize asks for %d; leave it 0 for an existing store", ErrInvalid, m.pageSize, pg.opts.pageSize)
 	}
 	pg.setPageSize(m.pageSize)
-	pg.fileID, pg.epoch = m.fileID, m.epoch
+	pg.fileID, pg.epoch, pg.survived = m.fileID, m.epoch, m.survived
 	if !pg.opts.readOnly {
 		if err := pg.confirmMeta(c); err != nil {
 			return err
@@ -125,7 +125,7 @@ func (pg *pager) openLog(m *meta) error {
 	if m.clean || m.logBegin == 0 {
 		return nil
 	}
-	pg.epoch++ // transactions that are lost now may have been seen, and their numbers will be used again
+	pg.epoch++ // transactions that are lost now may have been seen
 	data := pg.st.mapping().data
 	r := logReader{pageSize: pg.pageSize, end: pgid(pg.st.size() >> pg.shift), read: func(r run) []byte {
 		return data[pg.offset(r.id):pg.offset(r.id+pgid(r.n))]
@@ -137,6 +137,8 @@ func (pg *pager) openLog(m *meta) error {
 	if err := pg.dropUncertain(scan); err != nil {
 		return err
 	}
+	copy(pg.survived[1:], m.survived[:])
+	pg.survived[0] = scan.next - 1
 	if pg.opts.readOnly && len(scan.frames) == 0 {
 		return nil
 	}
