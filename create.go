@@ -48,6 +48,7 @@ func (pg *pager) create() error {
 	if err := pg.st.sync(); err != nil {
 		return err
 	}
+	pg.dropCache() // if the last try failed, for it has left no word: see markFailed
 	if ok, err := pg.st.readMedium(slot, 0); err != nil || !ok || !bytes.HasPrefix(slot, creationMarker[:]) {
 		clear(slot)
 		copy(slot, creationMarker[:])

@@ -94,3 +94,43 @@ func TestOpen_ChosenMetaIsNotDropped(t *testing.T) {
 	}
 	require.Positive(t, dropped)
 }
+
+// forgottenDisk is a forgetfulDisk that counts how often its cache is dropped before anything is written.
+type forgottenDisk struct {
+	forgetfulDisk
+	drops int
+}
+
+func (d *forgottenDisk) dropCache() error {
+	if d.seq == 0 {
+		d.drops++
+	}
+	return d.forgetfulDisk.dropCache()
+}
+
+// Ensures that the creation of a store that has failed begins anew with a cache that was dropped, as after any other failure: it wrote to the same
+// pages again, and on ext4 those, the root and what the first commit puts behind it, could have read as zeros after a restart.
+func TestCreate_AfterFailure(t *testing.T) {
+	failed := 0
+	for _, op := range []simOp{simSync, simWriteDurable} {
+		for call := range 3 {
+			d := newSimDisk(simConfig{})
+			d.fault = failOnce(isOp(op), call, simFault{err: syscall.EIO, kind: simFailFlush, seed: 1})
+			_, err := openStorage(forgetfulDisk{d}, &Options{})
+			if err == nil || d.reopen().size() == 0 {
+				continue
+			}
+			if fresh, err := unfinishedStore(d); err != nil || !fresh {
+				continue
+			}
+			failed++
+			d.seq = 0 // nothing is written yet
+			again := &forgottenDisk{forgetfulDisk: forgetfulDisk{d}}
+			db, err := openStorage(again, &Options{})
+			require.NoError(t, err)
+			require.Equal(t, 1, again.drops, "%v %d", op, call)
+			require.NoError(t, db.Close())
+		}
+	}
+	require.Greater(t, failed, 2)
+}
