@@ -325,6 +325,12 @@ func (f *freelist) take(r run) error {
 // at or past the high water mark are none.
 func (f *freelist) release(r run) error {
 	span := mapSpan(f.pageSize)
+	// All of it or none: after an error the whole run is tried again, when some of its pages could have been taken.
+	for i, end := int(r.id)/span, min(r.id+pgid(r.n), f.highWater); pgid(i*span) < end; i++ {
+		if _, err := f.chunk(i); err != nil {
+			return err
+		}
+	}
 	for k := range r.n {
 		id := int(r.id) + k
 		if pgid(id) >= f.highWater {

@@ -162,7 +162,15 @@ func (f *freelist) unpin(pins *pinSet, pages int) (more bool, err error) {
 	p := &f.pending
 	loose := append(p.loose, pins.gone...)
 	p.loose = nil
-	for k, s := range loose {
+	k := 0
+	defer func() {
+		// What an error, or the panic of a fault, has left for the next try.
+		p.loose = append(p.loose, loose[k:]...)
+		slices.Sort(p.loose)
+		p.loose = slices.Compact(p.loose)
+	}()
+	for ; k < len(loose); k++ {
+		s := loose[k]
 		if p.lists[s] == nil || pins.settled != nil && pins.settled.has(s) {
 			continue // if that ends it will be told
 		}
@@ -172,7 +180,6 @@ func (f *freelist) unpin(pins *pinSet, pages int) (more bool, err error) {
 		}
 		pages, err = f.letGoOf(s, pins.below(s), pages)
 		if err != nil {
-			p.loose = append(p.loose, loose[k:]...) // for the next try
 			return true, err
 		}
 		if p.lists[s] != nil {
@@ -180,8 +187,6 @@ func (f *freelist) unpin(pins *pinSet, pages int) (more bool, err error) {
 			more = true
 		}
 	}
-	slices.Sort(p.loose)
-	p.loose = slices.Compact(p.loose)
 	return more, nil
 }
 
@@ -288,18 +293,18 @@ func (f *freelist) retained(id txid) (pages int64) {
 // letGo treats the retained runs of transactions up to floor, which nobody will look for, like any that are freed.
 func (f *freelist) letGo(floor, newest txid) error {
 	runs := f.retainedRuns
-	kept := runs[:0]
-	for k, r := range runs {
+	kept, k := runs[:0], 0
+	defer func() { f.retainedRuns = append(kept, runs[k:]...) }() // after an error, or beside the panic of a fault, the rest is still there
+	for ; k < len(runs); k++ {
+		r := runs[k]
 		if r.birth > floor {
 			kept = append(kept, r)
 			continue
 		}
 		if err := f.hold(r, newest); err != nil {
-			f.retainedRuns = append(kept, runs[k:]...) // for the next try
 			return err
 		}
 		f.pendingPages -= r.n
 	}
-	f.retainedRuns = kept
 	return nil
 }
