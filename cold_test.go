@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -381,4 +383,40 @@ func TestFileStorage_Fetch(t *testing.T) {
 	st.fetch(0, st.size())
 	require.False(t, st.fetch(0, st.size()))
 	t.Logf("waited for a page of a file that was evicted: %v", waited) // not on every file system is it
+}
+
+// Ensures that an open that fails when the store is watched already leaves nothing behind: a timer went on for ever, once a second, for each try,
+// and kept the memory of the store.
+func TestColdReads_FailedOpen(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store")
+	db, err := Open(path, 0o600, nil)
+	require.NoError(t, err)
+	var root pgid
+	require.NoError(t, db.Update(func(tx *Tx) error { // by a checkpoint, as the first one
+		b, err := tx.CreateBucket([]byte("b"))
+		for i := 0; i < 3 && err == nil; i++ {
+			err = b.Put([]byte{byte(i)}, make([]byte, coldLeast/3+1))
+		}
+		for i := 0; i < 100 && err == nil; i++ { // not inside its parent
+			err = b.Put([]byte{1, byte(i)}, make([]byte, 100))
+		}
+		return err
+	}))
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		root = tx.Bucket([]byte("b")).tree.root.id
+		require.NotZero(t, root)
+		return tx.Bucket([]byte("b")).Put([]byte("k"), []byte("v"))
+	}))
+	image, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	clear(image[db.pager.offset(root):][:db.pager.pageSize]) // the log cannot be done again
+	require.NoError(t, os.WriteFile(path, image, 0o600))
+
+	var work atomic.Int32
+	_, err = Open(path, 0o600, &Options{background: func(f func()) { work.Add(1); f() }})
+	require.ErrorIs(t, err, ErrCorrupt)
+	time.Sleep(warmInterval + warmInterval/4)
+	require.Zero(t, work.Load())
 }

@@ -124,7 +124,7 @@ func openFile(file *fileStorage, created bool, o *Options) (*DB, error) {
 	if created || db.pager.durable.sequence == 1 {
 		// Until the first commit it is not known whether the name is durable: a process may have been killed in between.
 		if err := file.syncDir(); err != nil {
-			return nil, fmt.Errorf("syncing the directory of a new store: %w", err)
+			return nil, errors.Join(fmt.Errorf("syncing the directory of a new store: %w", err), db.Close())
 		}
 	}
 	return db, nil
@@ -179,6 +179,7 @@ func openStorage(st storage, o *Options) (*DB, error) {
 	}
 	if pg.replay != nil {
 		if err := guarded(st.mapping().data, db.replay); err != nil {
+			pg.stopWork()
 			return nil, err
 		}
 	}
