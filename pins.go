@@ -36,7 +36,9 @@ func (p *settledPins) remove(id txid) {
 	}
 	if p.count[i]--; p.count[i] == 0 {
 		p.ids, p.count = slices.Delete(p.ids, i, i+1), slices.Delete(p.count, i, i+1)
-		p.gone = append(p.gone, id)
+		if n := len(p.gone); n == 0 || p.gone[n-1] != id { // the same one again and again, in a store that nobody writes to
+			p.gone = append(p.gone, id)
+		}
 	}
 }
 

@@ -161,3 +161,23 @@ func TestReaders_ManySnapshots(t *testing.T) {
 	require.Zero(t, db.Stats().OpenTxN)
 	require.NoError(t, db.Close())
 }
+
+// Ensures that readers who come and go by the hundred take no memory in a store to which nobody writes: each time the last of them left, that was noted
+// for a writer who would never ask.
+func TestReaders_SettleWithoutWriter(t *testing.T) {
+	db, err := OpenMemory(nil)
+	require.NoError(t, err)
+	for range 100 {
+		var open []*Tx
+		for range 3 * readersNear {
+			tx, err := db.Begin(false)
+			require.NoError(t, err)
+			open = append(open, tx)
+		}
+		for _, tx := range open {
+			require.NoError(t, tx.Rollback())
+		}
+	}
+	require.LessOrEqual(t, len(db.pager.readers.pins.gone), 1)
+	require.NoError(t, db.Close())
+}
