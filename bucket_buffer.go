@@ -25,9 +25,9 @@ type putBuffer struct {
 	room    int    // bytes that both may take
 }
 
-// reserve takes the memory for n puts of the given size. It is not on the heap, which the garbage collector would let grow by as much again.
+// reserve takes the memory for n puts with that many bytes in all. It is not on the heap, which the garbage collector would let grow by as much again.
 func (buf *putBuffer) reserve(n, size int) (err error) {
-	if buf.memory, err = alignedBuffer(max(n*size, 1)); err != nil {
+	if buf.memory, err = alignedBuffer(max(size, 1)); err != nil {
 		return err
 	}
 	buf.arena = buf.memory[:0]
@@ -95,14 +95,15 @@ func (b *Bucket) collect(key, value []byte) (bool, error) {
 		return false, tx.drain()
 	}
 	if buf.arena == nil {
-		tx.w.dirtyLimit /= bufferPart
-		buf.room = tx.pager.opts.dirtyLimit - tx.w.dirtyLimit
-		// As if all puts were like the first one, so that neither has to grow.
-		if err := buf.reserve(buf.room/(len(key)+len(value)+bufferedPutBytes), len(key)+len(value)); err != nil {
-			return false, err
+		limit := tx.w.dirtyLimit / bufferPart
+		room := tx.pager.opts.dirtyLimit - limit
+		// As many as if all were like the first one, so that entries need not grow. They may be longer; bytes that are not used cost nothing.
+		if buf.reserve(room/(len(key)+len(value)+bufferedPutBytes), room) != nil {
+			return false, tx.drain() // it only takes longer without
 		}
+		tx.w.dirtyLimit, buf.room = limit, room
 	}
-	if len(buf.arena)+len(key)+len(value) > len(buf.memory) || len(buf.arena)+len(key)+len(value)+(len(buf.entries)+1)*bufferedPutBytes > buf.room {
+	if len(buf.arena)+len(key)+len(value)+(len(buf.entries)+1)*bufferedPutBytes > buf.room {
 		if err := tx.drain(); err != nil {
 			return false, err
 		}
