@@ -35,13 +35,14 @@ func (buf *putBuffer) reserve(n, size int) (err error) {
 	return nil
 }
 
-// release gives the memory back. Nobody has a slice of it.
-func (buf *putBuffer) release() error {
+// release gives the memory back. Nobody has a slice of it afterwards.
+func (buf *putBuffer) release(ws *workspace) error {
 	memory := buf.memory
 	*buf = putBuffer{}
 	if memory == nil {
 		return nil
 	}
+	clear(ws.cells[:cap(ws.cells)]) // some of which were in it
 	return releaseMemory(memory)
 }
 

@@ -54,3 +54,31 @@ func TestBucket_CollectWithoutMemory(t *testing.T) {
 	}))
 	require.NoError(t, db.Close())
 }
+
+// Ensures that nothing leads to the memory of collected puts when it has been given back: where the heap can take the same addresses, as with 32
+// bits, the garbage collector ends the program that has such a pointer.
+func TestBucket_CollectedMemoryIsForgotten(t *testing.T) {
+	db, err := OpenMemory(&Options{DirtyLimit: 1 << 20})
+	require.NoError(t, err)
+	for _, commit := range []bool{true, false} {
+		tx, err := db.Begin(true)
+		require.NoError(t, err)
+		b, err := tx.CreateBucketIfNotExists([]byte("b"))
+		require.NoError(t, err)
+		for i := range 30_000 {
+			require.NoError(t, b.Put(fmt.Appendf(nil, "%08x", uint32(i)*2654435761), make([]byte, 100)))
+		}
+		require.NotNil(t, tx.w.puts.memory)
+		if commit {
+			require.NoError(t, tx.Commit())
+		} else {
+			require.NoError(t, tx.Rollback())
+		}
+		cells := db.pager.ws.cells
+		for _, c := range cells[:cap(cells)] {
+			require.Nil(t, c.key)
+			require.Nil(t, c.value)
+		}
+	}
+	require.NoError(t, db.Close())
+}

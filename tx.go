@@ -549,7 +549,7 @@ func (tx *Tx) end(committed bool) error {
 		}
 	}
 	pg.dirty.reset()
-	err = errors.Join(err, tx.w.puts.release())
+	err = errors.Join(err, tx.w.puts.release(pg.ws))
 	pg.ws.evicted++
 	if cap(tx.w.changes) <= maxKeptChanges && cap(tx.w.freed) <= maxKeptChanges {
 		pg.changes, pg.freed = tx.w.changes, tx.w.freed
