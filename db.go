@@ -191,7 +191,7 @@ func openStorage(st storage, o *Options) (*DB, error) {
 
 // Close waits until all transactions have ended, makes durable what is not, and closes the store. New transactions get
 // ErrDatabaseNotOpen meanwhile. A read transaction that the program has lost, so that nothing leads to it any more and nobody can end it, is not waited for once
-// the garbage collector, which Close calls now and then while it waits, has found that; Options.Logger is told. A lost write transaction is waited for. The error matches ErrFailed if the store is in the failed state; it is closed all the same. Closing twice is no error. Must not be called inside a transaction.
+// the garbage collector, which Close calls now and then while it waits, has found that; Options.Logger is told. Slices that it returned do not lead to it, and must not be used any more. A lost write transaction is waited for. The error matches ErrFailed if the store is in the failed state; it is closed all the same. Closing twice is no error. Must not be called inside a transaction.
 //
 // Before that it makes the file shorter, for at most a second, if much of it is free: see Options.NoAutoShrink.
 func (db *DB) Close() error {
