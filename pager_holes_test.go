@@ -18,6 +18,7 @@ func punched(t *testing.T, o *Options) (*simDisk, *DB) {
 	t.Helper()
 	d := newSimDisk(simConfig{capacity: 8 << 20})
 	o.shrinkTime, o.punchLeast, o.NoAutoShrink = time.Hour, 8192, true
+	o.background = func(f func()) { f() } // the tests look at the freelist
 	db, err := openStorage(d, o)
 	require.NoError(t, err)
 	putMany(t, db, 0, 1500, 1)
@@ -96,7 +97,7 @@ func TestHoles_NothingWritten(t *testing.T) {
 				if reopen && step%15 == 0 {
 					require.NoError(t, db.Close())
 					var err error
-					db, err = openStorage(d.reopen(), &Options{shrinkTime: time.Hour, punchLeast: 8192, NoAutoShrink: true})
+					db, err = openStorage(d.reopen(), &Options{shrinkTime: time.Hour, punchLeast: 8192, NoAutoShrink: true, background: func(f func()) { f() }})
 					require.NoError(t, err)
 				}
 				from := rng.IntN(3000)
@@ -178,7 +179,7 @@ func TestHoles_End(t *testing.T) {
 			d.mu.Unlock()
 			d = next
 			var err error
-			db, err = openStorage(d, &Options{shrinkTime: time.Hour, NoAutoShrink: true})
+			db, err = openStorage(d, &Options{shrinkTime: time.Hour, NoAutoShrink: true, background: func(f func()) { f() }})
 			require.NoError(t, err)
 		}
 		putMany(t, db, 2000, 3200, 1)
@@ -195,7 +196,7 @@ func TestHoles_FullDisk(t *testing.T) {
 		if reopen {
 			require.NoError(t, db.Close())
 			var err error
-			db, err = openStorage(d.reopen(), &Options{shrinkTime: time.Hour, NoAutoShrink: true})
+			db, err = openStorage(d.reopen(), &Options{shrinkTime: time.Hour, NoAutoShrink: true, background: func(f func()) { f() }})
 			require.NoError(t, err)
 		}
 		d.cfg.full = true
@@ -248,7 +249,7 @@ func TestDB_Shrink_PunchHoles(t *testing.T) {
 	require.Equal(t, byte(1), tx.Bucket([]byte("b")).Get([]byte("00200"))[0])
 	require.NoError(t, tx.Rollback())
 	require.NoError(t, db.Close())
-	db, err = Open(path, 0o600, &Options{NoSync: true, NoAutoShrink: true})
+	db, err = Open(path, 0o600, &Options{NoSync: true, NoAutoShrink: true, background: func(f func()) { f() }})
 	require.NoError(t, err)
 	require.True(t, db.pager.fl.holes.possible)
 	putMany(t, db, 0, 6000, 3)
