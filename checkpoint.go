@@ -194,7 +194,9 @@ func (pg *pager) writeBack(end int64) {
 	}
 	step := roundUp(max(paceBytes, end/paceSteps), paceBytes)
 	for off := int64(0); off < end && pg.failed() == nil; off += step {
-		st.writeBack(off, min(step, end-off))
+		if !st.writeBack(off, min(step, end-off)) {
+			return
+		}
 	}
 }
 

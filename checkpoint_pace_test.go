@@ -12,7 +12,10 @@ type pacedDisk struct {
 	calls [][2]int64 // 0, 0: a sync
 }
 
-func (d *pacedDisk) writeBack(off, n int64) { d.calls = append(d.calls, [2]int64{off, n}) }
+func (d *pacedDisk) writeBack(off, n int64) bool {
+	d.calls = append(d.calls, [2]int64{off, n})
+	return true
+}
 
 func (d *pacedDisk) sync() error {
 	d.calls = append(d.calls, [2]int64{})

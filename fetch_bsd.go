@@ -16,6 +16,8 @@ func adviseRandomReads(f *os.File) {}
 
 func announceRead(f *os.File, off, n int64) {}
 
+const writesBack = false
+
 func writeBack(f *os.File, off, n int64) {}
 
 func majorFaults() int64 {

@@ -27,6 +27,9 @@ func announceRead(f *os.File, off, n int64) {
 	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_WILLNEED)
 }
 
+// writesBack tells whether writeBack does anything.
+const writesBack = true
+
 // writeBack writes what is in the page cache of n bytes at off, and waits until it is written. That is not durable, and the error is one
 // that a sync through another descriptor will tell.
 func writeBack(f *os.File, off, n int64) {

@@ -60,7 +60,8 @@ type Options struct {
 	// in read-only opens, it changes nothing.
 	HugePages bool
 
-	// OpenFile opens the file instead of os.OpenFile.
+	// OpenFile opens the file instead of os.OpenFile. It is called again, with other flags, for descriptors that the store opens beside the first: at Open, and
+	// later for reads ahead of the mapping and for checkpoints, from other goroutines.
 	OpenFile func(string, int, os.FileMode) (*os.File, error)
 
 	// Logger receives the few events that matter to an operator; nil for none.

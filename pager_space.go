@@ -29,9 +29,18 @@ func (pg *pager) release(pages int) error {
 	retired := pg.keepSpare(pg.log.retired)
 	pg.log.retired = nil
 	pg.commitMu.Unlock()
+	freed := false
+	defer func() {
+		if !freed { // also beside the panic of a fault: those that are still allocated are for the next try
+			pg.commitMu.Lock()
+			pg.log.retired = append(pg.log.retired, slices.DeleteFunc(retired, func(r run) bool { return !slices.Contains(pg.logRuns, r) })...)
+			pg.commitMu.Unlock()
+		}
+	}()
 	if err := pg.freeLog(retired); err != nil {
 		return err
 	}
+	freed = true
 	// Readers after the snapshots that new readers can get: one that begins meanwhile is among one or the other.
 	few := pg.readers.fewPinned(pins)
 	slices.Sort(few)

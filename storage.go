@@ -78,8 +78,8 @@ type fetcher interface {
 type pacer interface {
 	storage
 	// writeBack writes what is cached of n bytes at off, and waits for that. It makes nothing durable; what cannot be written the next sync
-	// tells.
-	writeBack(off, n int64)
+	// tells. False: there is no such thing here.
+	writeBack(off, n int64) bool
 }
 
 // mapping is one view of the store's bytes. It is immutable; see storage.mapping.

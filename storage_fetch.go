@@ -47,10 +47,15 @@ func (s *fileStorage) announce(off, n int64) {
 
 // writeBack writes what is in the page cache of n bytes at off to the disk, which makes nothing durable. It goes through a descriptor of its own:
 // the system tells each descriptor once of a page that it could not write, and the sync that follows must be told.
-func (s *fileStorage) writeBack(off, n int64) {
-	if f := s.randomReads(); f != nil {
+func (s *fileStorage) writeBack(off, n int64) bool {
+	if !writesBack {
+		return false
+	}
+	f := s.randomReads()
+	if f != nil {
 		writeBack(f, off, n)
 	}
+	return f != nil
 }
 
 // touchRandomly says that the mapping is, or is not, touched at random places, so that a fault brings in one page and not those around it, which
