@@ -276,8 +276,9 @@ func TestDB_Shrink_LargeValues(t *testing.T) {
 		live += int64(len(v))
 	}
 	t.Logf("%+v, then %+v; %d bytes of values", out, out2, live)
-	// A hole that is shorter than the last value may be left.
-	require.Less(t, float64(out2.File), 1.2*float64(live)+12<<20, "holes between long values are not filled")
+	// Holes that are shorter than the last value, which may have 9 MiB, may be left: two or three of them, as the writer beside the first call has
+	// let the values lie. (On 32-bit systems one in five runs left more than one.)
+	require.Less(t, float64(out2.File), 1.2*float64(live)+27<<20, "holes between long values are not filled")
 	requireContent(t, db, want)
 }
 
