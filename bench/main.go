@@ -21,6 +21,7 @@ const usage = `bench measures alder beside other embedded stores.
   go run . run [flags] WORKLOAD...       the workloads named; R1@g=4,n=100k is R1 with other knobs
   go run . report [flags] RESULTS.jsonl  the tables and charts of results that are there
   go run . list                          the workloads and the engines
+  go run . memory [flags]                what it takes to wait for memory, the least that a look-up in a mapped file costs
   go run . churn CHURN.csv               a drawing of what TestChurn of the root package has measured
 
 Flags of a command: go run . COMMAND -h
@@ -39,6 +40,7 @@ func run(ctx context.Context, args []string) int {
 		"run":              roundCommand("run"),
 		"report":           reportCommand,
 		"list":             listCommand,
+		"memory":           memoryCommand,
 		"churn":            churnCommand,
 		round.TrialCommand: func(context.Context, []string) error { return round.RunTrial() },
 	}

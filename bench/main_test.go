@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -62,7 +64,8 @@ func TestRun_Usage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"nosuch"}, {"run"}, {"run", "R99"}, {"run", "-engines", "nosuch", "R1"}, {"run", "-n", "many", "R1"},
 		{"run", "-cache", "hot", "R1"}, {"run", "-reps", "0", "R1"}, {"run", "R1@g=x"}, {"quick", "R1"}, {"full", "R1"},
-		{"report"}, {"list", "x"}, {"run", "-nosuch"},
+		{"report"}, {"list", "x"}, {"run", "-nosuch"}, {"memory", "x"}, {"memory", "-n", ","}, {"memory", "-n", "many"},
+		{"memory", "-seconds", "0"},
 	} {
 		require.Equal(t, 2, run(context.Background(), args), args)
 	}
@@ -141,4 +144,18 @@ func TestFullRound_Grouped(t *testing.T) {
 		seen[key], last = true, key
 	}
 	require.Len(t, names, len(workload.All())+len(variants))
+}
+
+// What memory costs is printed for each size, and no file stays.
+func TestMemory_Command(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs Linux")
+	}
+	dir := t.TempDir()
+	var printed bytes.Buffer
+	require.NoError(t, printChases(&printed, dir, []int{100, 1000}, 160, time.Millisecond))
+	require.Regexp(t, `(?m)^ *1000 +0\.2( +\d+){4}$`, printed.String())
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }

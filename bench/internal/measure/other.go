@@ -5,6 +5,7 @@ package measure
 import (
 	"errors"
 	"os"
+	"time"
 )
 
 var errLinuxOnly = errors.New("read on Linux only")
@@ -43,6 +44,21 @@ func Limit(int64) (*Cage, error) { return nil, errLinuxOnly }
 
 // Sweep does nothing on this system.
 func Sweep(int) {}
+
+// ChaseLines is the most lines of a page that a walk can ask for.
+const ChaseLines = 4
+
+// Chase is not available on this system.
+type Chase struct{}
+
+// NewChase is not available on this system.
+func NewChase(string, int64) (*Chase, error) { return nil, errLinuxOnly }
+
+// Walk is not available on this system.
+func (*Chase) Walk(int, time.Duration) float64 { return 0 }
+
+// Close does nothing.
+func (*Chase) Close() error { return nil }
 
 // Cage limits a process's memory on Linux.
 type Cage struct{}
