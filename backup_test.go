@@ -372,6 +372,32 @@ func TestRestore(t *testing.T) {
 	require.ErrorContains(t, err, "not a regular file")
 }
 
+// Ensures that a diff which leaves most of the store free can be applied. Closing the copy made it shorter once, with transactions of its own, whose
+// numbers then passed that of the diff: the chain could never be restored again.
+func TestApplyDiff_MuchFree(t *testing.T) {
+	db := openMemory(t)
+	db.update(func(tx *alder.Tx) {
+		b, err := tx.CreateBucket([]byte("b"))
+		require.NoError(t, err)
+		for i := range 20_000 {
+			require.NoError(t, b.Put(key(i), filled(1000, byte(i))))
+		}
+	})
+	var base backup
+	db.view(func(tx *alder.Tx) { base = backupOf(t, tx, nil) })
+	db.update(func(tx *alder.Tx) {
+		_, err := tx.Bucket([]byte("b")).DeleteRange(key(100), nil)
+		require.NoError(t, err)
+	})
+	var diff []byte
+	db.view(func(tx *alder.Tx) { diff = diffSince(t, tx, base.id) })
+	id, err := alder.ApplyDiff(base.file, bytes.NewReader(diff))
+	require.NoError(t, err)
+	restored := openAt(t, base.file)
+	require.Equal(t, fingerprint(t, db.DB), fingerprint(t, restored.DB))
+	require.Equal(t, id, restored.begin(false).Snapshot())
+}
+
 // Ensures that a diff costs what has changed, in bytes and in pages read, not what the store holds.
 func TestTx_WriteDiff_Size(t *testing.T) {
 	t.Parallel()

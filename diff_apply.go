@@ -148,8 +148,8 @@ func applyDiffs(path string, id *SnapshotID, diffs []io.Reader) error {
 	if len(diffs) == 0 {
 		return nil
 	}
-	// Nothing needs to be durable before the end.
-	db, err := Open(path, 0, &Options{NoSync: true, NoStatistics: true})
+	// Nothing needs to be durable before the end. A Shrink would take transactions that the origin has not had.
+	db, err := Open(path, 0, &Options{NoSync: true, NoStatistics: true, NoAutoShrink: true})
 	if err != nil {
 		return unnamed(err)
 	}
