@@ -254,8 +254,8 @@ func (w *treeWalk) page(r pageRef, depth int, want int64, lo, hi []byte) (uint64
 	if bad != nil {
 		return 0, w.lose(r.id, w.kindAt(depth), want, lo, hi, bad)
 	}
-	if r.birth > txid(c.tx.ID()) {
-		if err := w.report(r.id, "page was born in transaction %d, which is in the future of %d", r.birth, c.tx.ID()); err != nil {
+	if now := c.tx.number(); r.birth > now {
+		if err := w.report(r.id, "page was born in transaction %d, which is in the future of %d", r.birth, now); err != nil {
 			return 0, err
 		}
 	}

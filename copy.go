@@ -140,7 +140,7 @@ func (c *copier) run() error {
 	end, shape := copyLayout(pages, ps)
 	used := firstPage + pgid(pages)
 	c.used = used
-	birth := txid(tx.ID())
+	birth := tx.number()
 	top := tx.root()
 	root := top.tree.root
 	m := meta{

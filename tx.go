@@ -591,11 +591,14 @@ func (tx *Tx) undo() error {
 // ---- facts
 
 // ID returns the number of the snapshot that a read transaction reads, or that a write transaction will make.
-func (tx *Tx) ID() int {
+func (tx *Tx) ID() int { return int(tx.number()) }
+
+// number is ID in full on every system.
+func (tx *Tx) number() txid {
 	if tx.w != nil {
-		return int(tx.w.id)
+		return tx.w.id
 	}
-	return int(tx.snap.id)
+	return tx.snap.id
 }
 
 // DB returns the store.
