@@ -172,7 +172,7 @@ func openStorage(st storage, o *Options) (*DB, error) {
 		return nil, err
 	}
 	*db = DB{
-		NoSync: o.NoSync || o.Durability == DurabilityLazy, MaxBatchSize: DefaultMaxBatchSize, MaxBatchDelay: DefaultMaxBatchDelay, MaxSize: o.MaxSize,
+		NoSync: o.Durability == DurabilityLazy || o.NoSync && o.Durability == DurabilityDefault, MaxBatchSize: DefaultMaxBatchSize, MaxBatchDelay: DefaultMaxBatchDelay, MaxSize: o.MaxSize,
 		NoGrowSync: o.NoGrowSync, NoFreelistSync: o.NoFreelistSync, PreLoadFreelist: o.PreLoadFreelist,
 		FreelistType: o.FreelistType, MmapFlags: o.MmapFlags, AllocSize: DefaultAllocSize, Mlock: o.Mlock,
 		opts: *o, pager: pg, closed: make(chan struct{}),

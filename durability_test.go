@@ -87,6 +87,18 @@ func TestTx_SetDurability(t *testing.T) {
 	}
 }
 
+// Ensures that NoSync, which programs for bbolt set, does not weaken a level that was asked for: a store that was opened in full durability once was
+// lazy because of it.
+func TestOptions_DurabilityBeforeNoSync(t *testing.T) {
+	for level, want := range map[alder.Durability][]string{
+		alder.DurabilityDefault: nil, alder.DurabilityLazy: nil, alder.DurabilityFull: {"0"},
+	} {
+		db := openTemp(t, func(o *alder.Options) { o.SyncInterval, o.NoSync, o.Durability = time.Hour, true, level })
+		db.put("b", "0", "v")
+		require.Equal(t, want, db.survivors(), level)
+	}
+}
+
 // Ensures that DB.NoSync changes the level from one transaction to the next.
 func TestDB_NoSync_Levels(t *testing.T) {
 	db := openTemp(t, func(o *alder.Options) { o.SyncInterval = time.Hour })
