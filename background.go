@@ -82,8 +82,12 @@ func (pg *pager) syncLazily() {
 // age begins a checkpoint some time after the first commit that needs one.
 func (pg *pager) age() {
 	pg.commitMu.Lock()
-	pg.aging = false
-	due := pg.log.active && pg.durable.txid != pg.tip.id && pg.running == nil && !pg.checkpointDue
+	waits := pg.log.active && pg.durable.txid != pg.tip.id
+	due := waits && pg.running == nil && !pg.checkpointDue
+	// The checkpoint that is under way may be one of an earlier state.
+	if pg.aging = waits && !due && !pg.closed; pg.aging {
+		pg.after(pg.opts.checkpointAge, pg.age)
+	}
 	pg.checkpointDue = pg.checkpointDue || due
 	pg.commitMu.Unlock()
 	if due {

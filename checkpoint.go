@@ -172,7 +172,9 @@ func (pg *pager) completeCheckpoint(c *checkpointRun) error {
 		return err
 	}
 	if !c.alone {
-		pg.writeBack(c.fileLength)
+		if err := pg.writeBack(c.fileLength); err != nil {
+			return err
+		}
 	}
 	if err := pg.sync("sync of a checkpoint"); err != nil {
 		return err
@@ -186,18 +188,21 @@ const (
 )
 
 // writeBack writes the pages of a checkpoint to the disk before the sync does, a part of the file at a time. A sync hands all of them to the disk at once, and
-// every append meanwhile would wait behind them.
-func (pg *pager) writeBack(end int64) {
+// every append meanwhile would wait behind them. A page that cannot be written is the failed state: a sync may not be told of it again.
+func (pg *pager) writeBack(end int64) error {
 	st, ok := pg.st.(pacer)
 	if !ok {
-		return
+		return nil
 	}
 	step := roundUp(max(paceBytes, end/paceSteps), paceBytes)
 	for off := int64(0); off < end && pg.failed() == nil; off += step {
-		if !st.writeBack(off, min(step, end-off)) {
-			return
+		if ok, err := st.writeBack(off, min(step, end-off)); err != nil {
+			return pg.fail("writing back a checkpoint", err)
+		} else if !ok {
+			break
 		}
 	}
+	return nil
 }
 
 // completeMeta writes the meta of a checkpoint whose pages are durable.

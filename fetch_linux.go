@@ -30,10 +30,14 @@ func announceRead(f *os.File, off, n int64) {
 // writesBack tells whether writeBack does anything.
 const writesBack = true
 
-// writeBack writes what is in the page cache of n bytes at off, and waits until it is written. That is not durable, and the error is one
-// that a sync through another descriptor will tell.
-func writeBack(f *os.File, off, n int64) {
-	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+// writeBack writes what is in the page cache of n bytes at off, and waits until it is written. That is not durable. The error is one of pages that
+// could not be written: before Linux 4.13 nobody else is told of them. A system that has no such call has done nothing.
+func writeBack(f *os.File, off, n int64) error {
+	err := unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+	if err == unix.EIO || err == unix.ENOSPC || err == unix.EDQUOT {
+		return os.NewSyscallError("sync_file_range", err)
+	}
+	return nil
 }
 
 // majorFaults is the number of page faults of this process that waited for a disk; 0 where nobody counts them.

@@ -100,7 +100,7 @@ var mutants = []mutant{
 			{"db.go", "if e := pg.syncLog(); err == nil {\n\t\terr = e\n\t}", "_ = pg.syncLog()"},
 			{"pager.go", "pg.waitCheckpoint()\n\tif err := pg.failed(); err != nil {\n\t\treturn err\n\t}\n", "pg.waitCheckpoint()\n"},
 			{"checkpoint.go", "pg.waitCheckpoint()\n\tif err := pg.failed(); err != nil {\n\t\treturn err\n\t}\n", "pg.waitCheckpoint()\n"},
-			{"checkpoint.go", "if err := pg.failed(); err != nil {\n\t\treturn err\n\t}\n\tif !c.alone {\n\t\tpg.writeBack(c.fileLength)\n\t}\n\tif err := pg.sync(\"sync of a checkpoint\")", "if err := pg.st.sync()"},
+			{"checkpoint.go", "if err := pg.failed(); err != nil {\n\t\treturn err\n\t}\n\tif !c.alone {\n\t\tif err := pg.writeBack(c.fileLength); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n\tif err := pg.sync(\"sync of a checkpoint\")", "if err := pg.st.sync()"},
 			{"pager.go", "pg.opts.volatile || pg.failed() != nil || !pg.wrote", "pg.opts.volatile || !pg.wrote"}}},
 
 	// ---- checkpoints

@@ -77,9 +77,9 @@ type fetcher interface {
 // pacer is a storage that can write parts of what it has in a cache.
 type pacer interface {
 	storage
-	// writeBack writes what is cached of n bytes at off, and waits for that. It makes nothing durable; what cannot be written the next sync
-	// tells. False: there is no such thing here.
-	writeBack(off, n int64) bool
+	// writeBack writes what is cached of n bytes at off, and waits for that. It makes nothing durable. What cannot be written is an error, which
+	// the next sync need not tell again. False: there is no such thing here.
+	writeBack(off, n int64) (bool, error)
 }
 
 // mapping is one view of the store's bytes. It is immutable; see storage.mapping.

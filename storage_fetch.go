@@ -46,16 +46,16 @@ func (s *fileStorage) announce(off, n int64) {
 }
 
 // writeBack writes what is in the page cache of n bytes at off to the disk, which makes nothing durable. It goes through a descriptor of its own:
-// the system tells each descriptor once of a page that it could not write, and the sync that follows must be told.
-func (s *fileStorage) writeBack(off, n int64) bool {
+// the system tells each descriptor once of a page that it could not write, and the sync that follows must be told too.
+func (s *fileStorage) writeBack(off, n int64) (bool, error) {
 	if !writesBack {
-		return false
+		return false, nil
 	}
 	f := s.randomReads()
-	if f != nil {
-		writeBack(f, off, n)
+	if f == nil {
+		return false, nil
 	}
-	return f != nil
+	return true, writeBack(f, off, n)
 }
 
 // touchRandomly says that the mapping is, or is not, touched at random places, so that a fault brings in one page and not those around it, which
