@@ -115,7 +115,7 @@ func (f *freelist) bareFollowing(id pgid, n int) run {
 }
 
 // nextFree returns the first run of at least n free pages, in from ≤ page < to, in one word of the bitmap after the other, that match; n == 0: there is
-// none. bare: they must be bare; else they must not be.
+// none. bare: they must be bare; else they must not be. As in findRun, a run across the border of two chunks may be missed.
 func (f *freelist) nextFree(from, to pgid, n int, bare bool) (run, error) {
 	span := mapSpan(f.pageSize)
 	r := run{}
@@ -124,7 +124,7 @@ func (f *freelist) nextFree(from, to pgid, n int, bare bool) (run, error) {
 		if ci >= len(f.chunks) {
 			break
 		}
-		if f.chunks[ci].free == 0 {
+		if s := &f.chunks[ci]; s.free == 0 || r.n == 0 && s.longest < n && n <= span/4 {
 			if r.n >= n {
 				return r, nil
 			}

@@ -250,3 +250,25 @@ func BenchmarkFreelist_FindRun(b *testing.B) {
 		})
 	}
 }
+
+// Ensures that looking for runs of free pages that are worth a hole reads no part of the map whose summary says that it has none: in a store of
+// a terabyte with scattered free pages they are thousands, and the writer lock is held meanwhile.
+func TestFreelist_NextFree_Scattered(t *testing.T) {
+	h := newHugeMap(t, 1_000_000)
+	span := mapSpan(hugePageSize)
+	require.Greater(t, len(h.f.chunks), 50)
+	before := h.loads
+	r, err := h.f.nextFree(firstPage, h.f.highWater, 2, false)
+	require.NoError(t, err)
+	require.Zero(t, r.n)
+	require.Equal(t, before, h.loads)
+
+	// One that there is, in the middle, is found, and nothing else is read for it.
+	page := pgid(40*span + 1001)
+	require.NoError(t, h.f.release(run{page, 1}))
+	before = h.loads
+	r, err = h.f.nextFree(firstPage, h.f.highWater, 2, false)
+	require.NoError(t, err)
+	require.Equal(t, run{page - 1, 3}, r)
+	require.Equal(t, before, h.loads)
+}

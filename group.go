@@ -316,7 +316,7 @@ func (pg *pager) lead(last *group) {
 			pg.materializeEagerly(g)
 		}
 		pg.commitMu.Lock()
-		pg.groups = pg.groups[1:]
+		pg.groups = slices.Delete(pg.groups, 0, 1) // no reference to it stays behind
 		if len(pg.bodies) < maxBodies && cap(g.body) <= 2*maxGroupBody {
 			pg.bodies = append(pg.bodies, g.body)
 		}

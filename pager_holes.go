@@ -14,6 +14,7 @@ import (
 const (
 	punchLeast  = 64 << 10 // bytes of a run of free pages that is worth a hole
 	punchStep   = 8 << 20  // bytes that are given back at a time
+	punchChunks = 4        // parts of the map, each of a page, that are looked through before the clock is looked at
 	solidAtOnce = 64       // pages that get blocks again together, where so many are neighbors
 )
 
@@ -127,9 +128,15 @@ func (pg *pager) punchFrom() (pgid, error) {
 func (pg *pager) punchSome(from pgid, punched *int64) (pgid, error) {
 	f := pg.fl
 	for until := time.Now().Add(pg.opts.shrinkTime); time.Now().Before(until); {
-		r, err := f.nextFree(from, f.highWater, max(int(pg.opts.punchLeast>>pg.shift), 1), false)
-		if err != nil || r.n == 0 {
+		span := mapSpan(pg.pageSize)
+		end := min(f.highWater, pgid((int(from)/span+punchChunks)*span))
+		r, err := f.nextFree(from, end, max(int(pg.opts.punchLeast>>pg.shift), 1), false)
+		if err != nil || r.n == 0 && end == f.highWater {
 			return maxPgid, err
+		}
+		if r.n == 0 {
+			from = end
+			continue
 		}
 		r.n = min(r.n, punchStep>>pg.shift)
 		// Who opens the store after a crash must know it before the first hole is made.

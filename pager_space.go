@@ -32,9 +32,7 @@ func (pg *pager) release(pages int) error {
 	freed := false
 	defer func() {
 		if !freed { // also beside the panic of a fault: those that are still allocated are for the next try
-			pg.commitMu.Lock()
-			pg.log.retired = append(pg.log.retired, slices.DeleteFunc(retired, func(r run) bool { return !slices.Contains(pg.logRuns, r) })...)
-			pg.commitMu.Unlock()
+			pg.retireAllocated(retired)
 		}
 	}()
 	if err := pg.freeLog(retired); err != nil {
@@ -133,7 +131,7 @@ func (pg *pager) relieve(changes []mapChange, from pgid) bool {
 	spare := pg.log.spare
 	pg.log.spare = nil
 	pg.commitMu.Unlock()
-	if pg.freeLog(spare) != nil {
+	if !pg.freeSpare(spare) {
 		return false
 	}
 	if !done {
@@ -150,6 +148,25 @@ func (pg *pager) relieve(changes []mapChange, from pgid) bool {
 	pg.unwritten.inUse = true
 	defer func() { pg.unwritten.inUse = false }()
 	return pg.release(math.MaxInt) == nil && pg.fl.free > before
+}
+
+// freeSpare frees runs that the log has done with. Those that it cannot free are for the next release, also behind the panic of a fault.
+func (pg *pager) freeSpare(spare []run) bool {
+	freed := false
+	defer func() {
+		if !freed {
+			pg.retireAllocated(spare)
+		}
+	}()
+	freed = pg.freeLog(spare) == nil
+	return freed
+}
+
+// retireAllocated leaves those of runs that are not free yet to the next release.
+func (pg *pager) retireAllocated(runs []run) {
+	pg.commitMu.Lock()
+	pg.log.retired = append(pg.log.retired, slices.DeleteFunc(runs, func(r run) bool { return !slices.Contains(pg.logRuns, r) })...)
+	pg.commitMu.Unlock()
 }
 
 // noteTaken notes as free the pages that a transaction which is not committed has taken behind the high water mark of its begin, but for
