@@ -223,7 +223,7 @@ func (db *DB) close() error {
 	pg.publishMu.Unlock()
 	pg.readers.waitForEnd(func(r reader) {
 		db.warnReader("alder: Close did not wait for a read transaction that the program has lost", ReaderInfo{
-			TxID: int(r.id), Age: time.Since(r.since), Pages: -1, Stack: stackText(r.stack), Dropped: true,
+			TxID: uint64(r.id), Age: time.Since(r.since), Pages: -1, Stack: stackText(r.stack), Dropped: true,
 		})
 	})
 	if err == nil {

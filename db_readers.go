@@ -16,7 +16,7 @@ import (
 
 // ReaderInfo says what is known of an open read transaction.
 type ReaderInfo struct {
-	TxID int // number of its snapshot
+	TxID uint64 // number of its snapshot
 
 	// Age is the time since the transaction was noticed: by a write transaction that began while it was open, by Readers, or by a watch.
 	// While readers are tracked it is the time since it began.
@@ -49,7 +49,7 @@ func (pg *pager) readerInfos(open []reader) []ReaderInfo {
 	held := pg.heldBy(open)
 	infos := make([]ReaderInfo, len(open))
 	for i, r := range open {
-		infos[i] = ReaderInfo{TxID: int(r.id), Age: time.Since(r.since), Pages: -1, Stack: stackText(r.stack), Dropped: r.dropped}
+		infos[i] = ReaderInfo{TxID: uint64(r.id), Age: time.Since(r.since), Pages: -1, Stack: stackText(r.stack), Dropped: r.dropped}
 		if held != nil {
 			infos[i].Pages = held[r.id]
 		}

@@ -10,9 +10,9 @@ type Space struct {
 	Log     int64 // the redo log
 	Reserve int64 // behind the last page that was ever used
 
-	TxID    int // number of the newest snapshot
-	Readers int // open read transactions
-	Behind  int // transactions between the oldest snapshot that is being read and the newest; 0 without readers
+	TxID    uint64 // number of the newest snapshot
+	Readers int    // open read transactions
+	Behind  uint64 // transactions between the oldest snapshot that is being read and the newest; 0 without readers
 }
 
 // Space returns what the file is used for. It waits for nobody and reads no page. While a write transaction is open, or a
@@ -24,10 +24,11 @@ func (db *DB) Space() Space {
 		return Space{}
 	}
 	space := pg.space()
-	space.TxID = int(max(pg.visible.Load(), uint64(space.TxID)))
+	space.TxID = max(pg.visible.Load(), space.TxID)
 	for _, id := range pg.readers.pinned(nil) {
 		space.Readers++
-		space.Behind = max(space.Behind, space.TxID-int(id))
+		// A reader that has begun since may have a newer one.
+		space.Behind = max(space.Behind, space.TxID-min(space.TxID, uint64(id)))
 	}
 	return space
 }
@@ -39,7 +40,7 @@ func (pg *pager) space() Space {
 	if s == nil {
 		return Space{}
 	}
-	space := Space{File: pg.st.size(), TxID: int(s.id)}
+	space := Space{File: pg.st.size(), TxID: uint64(s.id)}
 	select {
 	case pg.writing <- struct{}{}:
 		defer pg.unlock()

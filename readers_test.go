@@ -40,7 +40,7 @@ func TestDB_Readers(t *testing.T) {
 		got = db.Readers()
 		return len(got) == 2 && got[0].Pages >= 0
 	}, 10*time.Second, time.Millisecond, "but for the moment in which a checkpoint begins")
-	require.Equal(t, []int{old.ID(), young.ID()}, []int{got[0].TxID, got[1].TxID})
+	require.Equal(t, []uint64{old.Snapshot().TxID, young.Snapshot().TxID}, []uint64{got[0].TxID, got[1].TxID})
 	for _, r := range got {
 		require.InDelta(t, pages, r.Pages, 12, "each holds its own version of all pages")
 		require.Positive(t, r.Age)
@@ -57,7 +57,7 @@ func TestDB_Readers(t *testing.T) {
 	require.NoError(t, old.Rollback())
 	got = db.Readers()
 	require.Len(t, got, 1)
-	require.Equal(t, young.ID(), got[0].TxID)
+	require.Equal(t, young.Snapshot().TxID, got[0].TxID)
 	require.NoError(t, young.Rollback())
 	require.Empty(t, db.Readers())
 	// In the slot of an old reader a new one begins at once: it is not as old.
@@ -91,7 +91,7 @@ func TestDB_WatchReaders_MaxAge(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	require.Equal(t, 1, count())
-	require.Equal(t, old.ID(), got[0].TxID)
+	require.Equal(t, old.Snapshot().TxID, got[0].TxID)
 	require.GreaterOrEqual(t, got[0].Age, age)
 	time.Sleep(2 * age)
 	require.Equal(t, 1, count(), "once")

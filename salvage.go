@@ -36,9 +36,9 @@ type SalvageOptions struct {
 
 // SalvageReport says what Salvage has found and what is lost.
 type SalvageReport struct {
-	PageSize int   // of the damaged store, in bytes
-	Pages    int64 // in the file
-	TxID     int   // the transaction whose state this is; 0 if no meta is intact and no root was found
+	PageSize int    // of the damaged store, in bytes
+	Pages    int64  // in the file
+	TxID     uint64 // the transaction whose state this is; 0 if no meta is intact and no root was found
 
 	// What is in the new store, without lost+found. Buckets do not count as keys.
 	Buckets, Keys, Bytes int64
@@ -208,7 +208,7 @@ func (s *salvager) walkMeta() error {
 		s.anyKey, s.topLost, s.noRoot = true, true, true
 		return nil
 	}
-	r.TxID = int(m.txid)
+	r.TxID = uint64(m.txid)
 	if src.bad[0] != nil || src.bad[1] != nil {
 		r.Notes = append(r.Notes, fmt.Sprintf("one meta page is damaged: if it was the newer one, what transactions after %d have changed is missing", m.txid))
 	}

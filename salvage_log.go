@@ -34,7 +34,7 @@ func (s *salvager) readLog() {
 		s.logLost = true
 	}
 	if s.log != nil {
-		s.report.TxID = int(s.log.next) - 1
+		s.report.TxID = uint64(s.log.next) - 1
 	}
 }
 

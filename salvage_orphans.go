@@ -297,7 +297,7 @@ func (s *salvager) guessRoot(o *orphan) error {
 		s.report.Notes = append(s.report.Notes, "no page was found that could be the root of the store")
 		return nil
 	}
-	s.report.TxID = int(root.birth)
+	s.report.TxID = uint64(root.birth)
 	s.report.Notes = append(s.report.Notes,
 		fmt.Sprintf("page %d of transaction %d was taken for the root, for nothing newer could be it", root.id, root.birth))
 	s.noRoot, s.anyKey = false, false

@@ -246,7 +246,7 @@ func TestSalvage_EveryPage(t *testing.T) {
 // allowed is the state that a salvage must have found, by the transaction that it says: the last one, unless a meta or the log
 // was damaged.
 func (s *sabotageTarget) allowed(r *salvaged, killed bool) *crashState {
-	if v := r.report.TxID - int(initialTxid) - 1; v >= 0 && v < len(s.states)-1 {
+	if v := int(r.report.TxID) - int(initialTxid) - 1; v >= 0 && v < len(s.states)-1 {
 		for _, d := range r.report.Damage {
 			if d.Kind == DamagedMeta || d.Kind == DamagedLog {
 				return s.states[v]

@@ -34,8 +34,8 @@ func TestDB_Space(t *testing.T) {
 			return s.File == db.fileSize() && s.File == sum(s)+3*int64(db.PageSize()) // and the metas and the owner
 		}, 10*time.Second, time.Millisecond, "but for moments in which a checkpoint begins, or the log grows")
 		require.Equal(t, 1, s.Readers)
-		require.Equal(t, int(v)+1, s.Behind)
-		require.Equal(t, tx.ID()+s.Behind, s.TxID)
+		require.EqualValues(t, v+1, s.Behind)
+		require.Equal(t, tx.Snapshot().TxID+s.Behind, s.TxID)
 		require.GreaterOrEqual(t, s.Pinned, tx.Size()/2, "the reader's pages are not those of the newest snapshot")
 		require.InDelta(t, tx.Size(), s.Trees, float64(tx.Size()/2))
 	}
@@ -105,7 +105,7 @@ func TestDB_Space_OldReader(t *testing.T) {
 		s := db.Space()
 		if reader {
 			require.Equal(t, 1, s.Readers)
-			require.Equal(t, 10*rounds, s.Behind)
+			require.EqualValues(t, 10*rounds, s.Behind)
 		}
 		return max(file, s.File)
 	}

@@ -590,7 +590,8 @@ func (tx *Tx) undo() error {
 
 // ---- facts
 
-// ID returns the number of the snapshot that a read transaction reads, or that a write transaction will make.
+// ID returns the number of the snapshot that a read transaction reads, or that a write transaction will make. It is an int as in bbolt: where that
+// has 32 bits it is wrong from transaction 2³¹ on. Snapshot().TxID is the number of what is read with all its bits, on every system.
 func (tx *Tx) ID() int { return int(tx.number()) }
 
 // number is ID in full on every system.

@@ -46,7 +46,7 @@ type salvageCommand struct {
 type salvageResult struct {
 	Out     string         `json:"out,omitempty"`
 	Pages   int64          `json:"pages"`
-	TxID    int            `json:"txid"`
+	TxID    uint64         `json:"txid"`
 	Buckets int64          `json:"buckets"`
 	Keys    int64          `json:"keys"`
 	Bytes   int64          `json:"bytes"`

@@ -33,13 +33,13 @@ type statsResult struct {
 }
 
 type storeStats struct {
-	PageSize int   `json:"page_size"`
-	Size     int64 `json:"size"`   // of the file
-	InUse    int64 `json:"in_use"` // what a backup would write
-	Free     int   `json:"free_pages"`
-	Pinned   int64 `json:"pinned"` // given up, but in a snapshot that somebody reads
-	Log      int64 `json:"log"`
-	TxID     int   `json:"txid"`
+	PageSize int    `json:"page_size"`
+	Size     int64  `json:"size"`   // of the file
+	InUse    int64  `json:"in_use"` // what a backup would write
+	Free     int    `json:"free_pages"`
+	Pinned   int64  `json:"pinned"` // given up, but in a snapshot that somebody reads
+	Log      int64  `json:"log"`
+	TxID     uint64 `json:"txid"`
 }
 
 func newStatsCommand(c *cli) *cobra.Command {
@@ -76,7 +76,7 @@ func (c *cli) runStats(ctx context.Context, store string, rest []string) error {
 		db := tx.DB()
 		space := db.Space()
 		result.Store = &storeStats{
-			PageSize: db.PageSize(), InUse: tx.Size(), Free: db.Stats().FreePageN, Pinned: space.Pinned, Log: space.Log, TxID: tx.ID(),
+			PageSize: db.PageSize(), InUse: tx.Size(), Free: db.Stats().FreePageN, Pinned: space.Pinned, Log: space.Log, TxID: tx.Snapshot().TxID,
 		}
 		result.Store.Size, err = fileSize(store)
 		return err
