@@ -2,6 +2,7 @@ package alder
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,10 +41,15 @@ func WithProgress(fn func(done, total int64)) CheckOption {
 	return func(c *checker) { c.progress = fn }
 }
 
+// WithContext ends the check when ctx does, within the time that it takes to read a few pages or one long value. The check then yields the cause of
+// that, as its last error.
+func WithContext(ctx context.Context) CheckOption { return func(c *checker) { c.ctx = ctx } }
+
 // Check verifies the store as the transaction sees it: the checksum of every page, the order of all keys, that separators, counts and
 // references are right, and that every page is in use exactly once, or free. It yields one error for each thing that is
 // wrong, and goes on behind it. A page that cannot be used is a *Damage, which says what it held and which keys are lost; other faults
-// of the structure are a *CorruptionError. A whole store takes one read of the file. The loop may be left early.
+// of the structure are a *CorruptionError. A whole store takes one read of the file. The loop may be left early; since a sound store
+// gives it nothing to do, WithContext is the way to stop a check from outside.
 //
 // In a write transaction Check sees the transaction's own changes.
 func (tx *Tx) Check(options ...CheckOption) iter.Seq[error] {
@@ -71,6 +77,7 @@ type checker struct {
 	text     KVStringer
 	only     pgid
 	progress func(done, total int64)
+	ctx      context.Context // nil: nothing ends the check early
 
 	seen  []uint64 // pages accounted for
 	total pgid
@@ -86,6 +93,9 @@ func (c *checker) run() error {
 		}
 		tx.look()
 	}
+	if err := c.interrupted(); err != nil {
+		return err
+	}
 	c.total = tx.snap.highWater
 	c.seen = make([]uint64, c.total/64+1)
 	if c.only != 0 {
@@ -97,6 +107,9 @@ func (c *checker) run() error {
 		}
 	}
 	if err := c.bucket(&tx.root().tree, "root", nil); err != nil {
+		return err
+	}
+	if err := c.interrupted(); err != nil {
 		return err
 	}
 	return c.freePages()
@@ -123,8 +136,19 @@ func (c *checker) report(err error) error {
 	return nil
 }
 
-// claim notes that n pages from id on are in use for what. (Invariant 1)
+// interrupted returns the cause of the end of the context, if it has ended.
+func (c *checker) interrupted() error {
+	if c.ctx == nil || c.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(c.ctx)
+}
+
+// claim notes that n pages from id on are in use for what. (Invariant 1) Every page goes through here, so this is where a check is interrupted.
 func (c *checker) claim(id pgid, n int, what string) error {
+	if err := c.interrupted(); err != nil {
+		return err
+	}
 	if id+pgid(n) > c.total {
 		return c.report(corrupt(id, "%s of %d pages passes the end of the store, which has %d", what, n, c.total))
 	}
@@ -578,6 +602,9 @@ func (c *checker) noMap(mark func(run), lo, hi pgid) {
 func (c *checker) markFree(fl *freelist, mark func(run)) error {
 	span := mapSpan(fl.pageSize)
 	for i := range fl.chunks {
+		if err := c.interrupted(); err != nil {
+			return err
+		}
 		var ch *mapChunk
 		err := guarded(c.tx.snap.data, func() (err error) {
 			ch, err = fl.chunk(i)

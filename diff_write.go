@@ -23,7 +23,7 @@ import (
 // WriteDiff writes to w what has changed from the snapshot of an older backup to that of tx, a read transaction, and returns the number of bytes.
 // ApplyDiff and Restore make the newer snapshot of the backup and the diff. since is the identity of the backup: Tx.Snapshot of the
 // transaction that wrote it, or of any transaction of the backup opened as a store. Other transactions go on meanwhile; the store need not
-// have kept anything for the backup.
+// have kept anything for the backup. An error of w ends it at once, and is returned: that is how to stop it.
 //
 // The error matches ErrDiffMismatch if the backup is not of an older snapshot of this store: it is of another store, it is newer, or
 // transactions may have been lost in a crash since. Then a full backup is needed.

@@ -27,6 +27,10 @@
 // put them together. [Tx.Diff] lists what changed between two snapshots. All go on beside readers and the writer, and a diff costs what has
 // changed, however large the store is.
 //
+// None of these takes a context: they go on for as long as the [io.Writer] or [io.Reader] that the caller gives them does, whose error ends them at once, matches
+// theirs, and leaves nothing behind. One that looks at a context in each call stops them. What they do without it, the copy of the backup by ApplyDiff and the check of
+// it by Restore, goes to its end. [Tx.Check] takes [WithContext].
+//
 // [DB.Changes] follows the store: it lists what each transaction did, as they become durable, and waits for more.
 //
 // # Lifetimes

@@ -2,6 +2,7 @@ package alder_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -611,6 +612,51 @@ func TestTx_Check_Progress(t *testing.T) {
 			require.NoError(t, tx.DeleteBucket(key(2)))
 			check(tx)
 		})
+	})
+}
+
+// Ensures that a check ends soon when its context does, with the cause of that and nothing after it, wherever it is: a sound store gives the loop no
+// occasion to leave. Beyond bbolt.
+//
+// kvctl left a check by a panic in the progress function.
+func TestTx_Check_Context(t *testing.T) {
+	eachForm(t, func(t *testing.T, db *testDB) {
+		for i := range 40 {
+			db.put(string(key(i%5)), string(key(i)), string(filled(i*500, byte(i))))
+		}
+		stopped := errors.New("stopped")
+		check := func(tx *alder.Tx) {
+			// after is the number of calls of progress after which the context ends; 0: it has ended before.
+			check := func(after int) (calls int, found []error) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if after == 0 {
+					cancel(stopped)
+				}
+				for err := range tx.Check(alder.WithContext(ctx), alder.WithProgress(func(int64, int64) {
+					if calls++; calls == after {
+						cancel(stopped)
+					}
+				})) {
+					found = append(found, err)
+				}
+				return calls, found
+			}
+			all, found := check(-1)
+			require.Empty(t, found)
+			for after := range all {
+				calls, found := check(after)
+				require.Equal(t, []error{stopped}, found, "after %d of %d", after, all)
+				require.Equal(t, after, calls)
+			}
+			_, found = check(all)
+			require.Empty(t, found, "it was complete")
+			for err := range tx.Check(alder.WithContext(context.Background())) {
+				t.Error(err)
+			}
+		}
+		db.view(check)
+		db.update(check)
 	})
 }
 

@@ -55,21 +55,10 @@ func newCheckCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-// interruptedCheck is what the progress function panics with on an interrupt: as long as a check finds no fault there is no
-// other way to leave it.
-type interruptedCheck struct{}
-
-func (k *checkCommand) run(ctx context.Context, store string) (err error) {
-	defer func() {
-		if p := recover(); p == (interruptedCheck{}) {
-			err = interruptedErrorf("%s is not checked in full", store)
-		} else if p != nil {
-			panic(p)
-		}
-	}()
+func (k *checkCommand) run(ctx context.Context, store string) error {
 	result := checkResult{Errors: []string{}}
 	opened := false
-	err = k.view(ctx, store, func(tx *alder.Tx) error {
+	err := k.view(ctx, store, func(tx *alder.Tx) error {
 		opened = true
 		return k.check(ctx, tx, &result)
 	})
@@ -94,14 +83,11 @@ func (k *checkCommand) run(ctx context.Context, store string) (err error) {
 	return errSilent{&codedError{exitCorrupt, errors.New("the store is damaged")}}
 }
 
-// bar returns a function that shows progress and stops at an interrupt, and one that removes the bar.
-func (k *checkCommand) bar(ctx context.Context, store string, result *checkResult) (advance func(done, total int64), finish func()) {
+// bar returns a function that shows progress, and one that removes the bar.
+func (k *checkCommand) bar(store string) (advance func(done, total int64), finish func()) {
 	var bar *progress
 	var once sync.Once
 	advance = func(done, total int64) {
-		if ctx.Err() != nil {
-			panic(interruptedCheck{})
-		}
 		once.Do(func() { bar = k.startProgress("checking "+filepath.Base(store), total, unitPages) })
 		bar.set(done)
 	}
@@ -109,13 +95,16 @@ func (k *checkCommand) bar(ctx context.Context, store string, result *checkResul
 }
 
 func (k *checkCommand) check(ctx context.Context, tx *alder.Tx, result *checkResult) error {
-	advance, finish := k.bar(ctx, tx.DB().Path(), result)
+	advance, finish := k.bar(storeName(tx))
 	defer finish()
 	count := func(done, total int64) {
 		result.Pages = total
 		advance(done, total)
 	}
-	for err := range tx.Check(alder.WithProgress(count)) {
+	for err := range tx.Check(alder.WithContext(ctx), alder.WithProgress(count)) {
+		if errors.Is(err, context.Canceled) {
+			return interruptedErrorf("%s is not checked in full", storeName(tx))
+		}
 		result.add(err)
 		if countFlag(len(result.Errors)) == k.most {
 			break
@@ -141,7 +130,7 @@ func (r *checkResult) add(err error) {
 
 // examine looks at a store that cannot be opened, page by page.
 func (k *checkCommand) examine(ctx context.Context, store string, result *checkResult) error {
-	advance, finish := k.bar(ctx, store, result)
+	advance, finish := k.bar(store)
 	defer finish()
 	report, err := alder.Salvage(ctx, store, nil, &alder.SalvageOptions{Timeout: k.timeout, Progress: advance})
 	if errors.Is(err, context.Canceled) {
