@@ -407,7 +407,7 @@ func (db *DB) Stats() Stats {
 	db.statMu.Lock()
 	defer db.statMu.Unlock()
 	s.TxStats = db.txStats
-	s.Commits = db.commits
+	s.Commits = db.commits.copied()
 	return s
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -461,6 +462,39 @@ func TestStats_Sub(t *testing.T) {
 	require.Equal(t, 14, diff.FreePageN)
 	require.Equal(t, 2, diff.TxN)
 	require.Equal(t, b, b.Sub(nil))
+}
+
+// Ensures that commits are counted by how long they took, that what was returned is the caller's own, the bounds too, and that two states can be subtracted. Beyond bbolt.
+//
+// The bounds were a variable, which any program could change, and an array, to which none could be added.
+func TestStats_Commits(t *testing.T) {
+	eachForm(t, func(t *testing.T, db *testDB) {
+		bounds := alder.LatencyBounds()
+		require.IsIncreasing(t, bounds)
+		alder.LatencyBounds()[0] = time.Hour
+		require.Equal(t, bounds, alder.LatencyBounds())
+
+		none := db.Stats()
+		require.Len(t, none.Commits.Buckets, len(bounds)+1)
+		require.Zero(t, none.Commits.Count())
+		for i := range 3 {
+			db.put("b", "k", fmt.Sprint(i))
+		}
+		three := db.Stats()
+		require.EqualValues(t, 3, three.Commits.Count())
+		require.Positive(t, three.Commits.Sum)
+		kept := slices.Clone(three.Commits.Buckets)
+		db.put("b", "k", "4")
+		four := db.Stats()
+		require.Equal(t, kept, three.Commits.Buckets, "later commits are not added to what was returned")
+		diff := four.Sub(&three)
+		require.EqualValues(t, 1, diff.Commits.Count())
+		require.Equal(t, four.Commits.Sum-three.Commits.Sum, diff.Commits.Sum)
+		require.EqualValues(t, 4, four.Commits.Count(), "Sub changes neither")
+		require.Equal(t, kept, three.Commits.Buckets)
+		off := (&alder.Stats{}).Sub(&four)
+		require.Zero(t, off.Commits.Count(), "of a store without statistics")
+	})
 }
 
 // Ensures that a store that checks itself after every commit goes on.

@@ -1,6 +1,9 @@
 package alder
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Stats are facts about an open store, as DB.Stats returns them. Names and meanings are those of bbolt, but for the last three fields.
 type Stats struct {
@@ -33,17 +36,22 @@ type CheckpointStats struct {
 	Time  time.Duration // from their begin until they were durable
 }
 
-// LatencyBounds are the upper bounds of the buckets of Latencies; the last bucket has none.
-var LatencyBounds = [...]time.Duration{
+// latencyBounds are what LatencyBounds returns.
+var latencyBounds = []time.Duration{
 	20 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond, 200 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond,
 	100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 5 * time.Second,
 }
 
+// LatencyBounds returns the upper bounds of the buckets of Latencies, in rising order; the last bucket has none. A later version may have other ones.
+func LatencyBounds() []time.Duration { return slices.Clone(latencyBounds) }
+
 // Latencies counts how long something took.
 type Latencies struct {
-	Buckets [len(LatencyBounds) + 1]int64 // how often it took no longer than the bound of the same index, and longer than the one before
-	Sum     time.Duration                 // how long it took in all
+	// Buckets says how often it took no longer than the bound of the same index in LatencyBounds, and longer than the one before. It has one element more than
+	// there are bounds, or none with Options.NoStatistics.
+	Buckets []int64
+	Sum     time.Duration // how long it took in all
 }
 
 // Count is how often it was.
@@ -57,12 +65,22 @@ func (l *Latencies) Count() int64 {
 
 // add counts one more.
 func (l *Latencies) add(d time.Duration) {
+	if l.Buckets == nil {
+		l.Buckets = make([]int64, len(latencyBounds)+1)
+	}
 	i := 0
-	for i < len(LatencyBounds) && d > LatencyBounds[i] {
+	for i < len(latencyBounds) && d > latencyBounds[i] {
 		i++
 	}
 	l.Buckets[i]++
 	l.Sum += d
+}
+
+// copied returns l with buckets of its own, also if nothing has been counted yet.
+func (l *Latencies) copied() Latencies {
+	c := Latencies{Buckets: make([]int64, len(latencyBounds)+1), Sum: l.Sum}
+	copy(c.Buckets, l.Buckets)
+	return c
 }
 
 // Sub returns the difference between two Stats of a store: counters as s minus other, the rest as in s.
@@ -79,8 +97,11 @@ func (s *Stats) Sub(other *Stats) Stats {
 	d.Checkpoints.Count -= other.Checkpoints.Count
 	d.Checkpoints.Bytes -= other.Checkpoints.Bytes
 	d.Checkpoints.Time -= other.Checkpoints.Time
-	for i := range d.Commits.Buckets {
-		d.Commits.Buckets[i] -= other.Commits.Buckets[i]
+	d.Commits.Buckets = slices.Clone(s.Commits.Buckets)
+	for i, n := range other.Commits.Buckets {
+		if i < len(d.Commits.Buckets) { // else s is that of a store without statistics
+			d.Commits.Buckets[i] -= n
+		}
 	}
 	d.Commits.Sum -= other.Commits.Sum
 	return d

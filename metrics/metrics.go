@@ -91,14 +91,16 @@ func counter(name, help string, value float64) Metric {
 
 func histogram(name, help string, l *alder.Latencies) Metric {
 	m := Metric{Name: name, Help: help, Kind: Histogram, Value: l.Sum.Seconds()}
+	for _, bound := range alder.LatencyBounds() {
+		m.Buckets = append(m.Buckets, Bucket{UpTo: bound.Seconds()})
+	}
+	m.Buckets = append(m.Buckets, Bucket{UpTo: math.Inf(1)})
 	n := uint64(0)
-	for i, count := range l.Buckets {
-		n += uint64(count)
-		bound := math.Inf(1)
-		if i < len(alder.LatencyBounds) {
-			bound = alder.LatencyBounds[i].Seconds()
+	for i := range m.Buckets {
+		if i < len(l.Buckets) { // a store without statistics has none
+			n += uint64(l.Buckets[i])
 		}
-		m.Buckets = append(m.Buckets, Bucket{bound, n})
+		m.Buckets[i].Count = n
 	}
 	return m
 }

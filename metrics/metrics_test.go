@@ -100,6 +100,18 @@ func TestRead(t *testing.T) {
 	require.Zero(t, v["alder_failed"])
 	require.NoError(t, tx.Rollback())
 
+	// Without statistics a histogram has its buckets, and nothing in them.
+	quiet, err := alder.OpenMemory(&alder.Options{NoStatistics: true})
+	require.NoError(t, err)
+	require.NoError(t, quiet.Update(func(tx *alder.Tx) error { return nil }))
+	for _, m := range metrics.Read(quiet) {
+		if m.Kind == metrics.Histogram {
+			require.Len(t, m.Buckets, len(alder.LatencyBounds())+1)
+			require.Zero(t, m.Buckets[len(m.Buckets)-1].Count)
+		}
+	}
+	require.NoError(t, quiet.Close())
+
 	// Beside a writer nobody waits, and the numbers are near.
 	w, err := db.Begin(true)
 	require.NoError(t, err)
