@@ -198,7 +198,8 @@ func (b *Bucket) Len() uint64 {
 	return b.tree.count
 }
 
-// Count returns the number of keys from ≤ key < to, as Len counts them; nil stands for no bound. Cost: that of two Gets.
+// Count returns the number of keys from ≤ key < to, as Len counts them; nil stands for no bound. Count(p, PrefixEnd(p)) counts those
+// that begin with p. Cost: that of two Gets.
 func (b *Bucket) Count(from, to []byte) (n uint64) {
 	if b.usable(false) != nil {
 		return 0
@@ -227,7 +228,7 @@ func (b *Bucket) Rank(key []byte) (n uint64) {
 }
 
 // At returns the i-th key in order, counted from 0, with its value, which is nil for a nested bucket; nil, nil if the bucket has
-// no more than i keys. Cost: that of one Get.
+// no more than i keys. At(Rank(p) + i) is the i-th key from p on, and the i-th that begins with p if i < Count(p, PrefixEnd(p)). Cost: that of one Get.
 func (b *Bucket) At(i uint64) (key, value []byte) {
 	if b.usable(false) != nil || i >= b.tree.count {
 		return nil, nil

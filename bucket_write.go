@@ -117,7 +117,8 @@ func (b *Bucket) Delete(key []byte) error {
 	})
 }
 
-// DeleteRange removes the keys from ≤ key < to, nil standing for no bound, and returns how many they were. Nested buckets in the range
+// DeleteRange removes the keys from ≤ key < to, nil standing for no bound, and returns how many they were;
+// DeleteRange(p, PrefixEnd(p)) removes those that begin with p. Nested buckets in the range
 // count as one key each and go with all that is in them. Whole subtrees are given up without a look at their leaves, unless
 // these hold long keys, long values or buckets. Errors are those of Delete but for ErrIncompatibleValue.
 func (b *Bucket) DeleteRange(from, to []byte) (n uint64, err error) {

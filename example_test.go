@@ -548,6 +548,33 @@ func ExampleBucket_Count() {
 	// 3 from b2 on
 }
 
+// Count, find and delete the keys that begin with a prefix.
+func ExamplePrefixEnd() {
+	db := exampleStore("car", "", "cart", "", "cat", "", "dog", "")
+	defer db.Close()
+
+	from := []byte("car")
+	to := alder.PrefixEnd(from)
+	fmt.Printf("%s ≤ key < %s\n", from, to)
+	err := db.Update(func(tx *alder.Tx) error {
+		b := tx.Bucket([]byte("items"))
+		fmt.Println(b.Count(from, to), "keys")
+		second, _ := b.At(b.Rank(from) + 1)
+		fmt.Printf("the second is %s\n", second)
+		n, err := b.DeleteRange(from, to)
+		fmt.Println(n, "deleted,", b.Len(), "left")
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// car ≤ key < cas
+	// 2 keys
+	// the second is cart
+	// 2 deleted, 2 left
+}
+
 // Get many keys at once, which is faster than one after the other.
 func ExampleBucket_GetMulti() {
 	db := exampleStore("apple", "3", "fig", "9", "pear", "5")

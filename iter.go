@@ -103,18 +103,20 @@ func (c *Cursor) restBackward(from []byte, yield func([]byte, []byte) bool) bool
 }
 
 // Prefix returns an iterator over the keys that begin with p, in order.
-func (b *Bucket) Prefix(p []byte) iter.Seq2[[]byte, []byte] { return b.Range(p, prefixEnd(p)) }
+func (b *Bucket) Prefix(p []byte) iter.Seq2[[]byte, []byte] { return b.Range(p, PrefixEnd(p)) }
 
 // PrefixBackward is Prefix from the last key to the first.
 func (b *Bucket) PrefixBackward(p []byte) iter.Seq2[[]byte, []byte] {
-	return b.RangeBackward(p, prefixEnd(p))
+	return b.RangeBackward(p, PrefixEnd(p))
 }
 
-// prefixEnd is the smallest key above all that begin with p; nil if there is none.
-func prefixEnd(p []byte) []byte {
-	for i := len(p) - 1; i >= 0; i-- {
-		if p[i] != 0xff {
-			end := bytes.Clone(p[:i+1])
+// PrefixEnd returns the smallest key above all keys that begin with prefix, so that prefix and PrefixEnd(prefix) are the bounds of a range of
+// exactly those: for Count, DeleteRange, Range and their like. It is nil, which stands for no bound there, if no key is above them: when prefix is empty, which
+// every key begins with, or nothing but bytes 0xff. The result is a slice of its own.
+func PrefixEnd(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := bytes.Clone(prefix[:i+1])
 			end[i]++
 			return end
 		}

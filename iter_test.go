@@ -643,3 +643,28 @@ func TestBucket_At_All(t *testing.T) {
 		})
 	})
 }
+
+// Ensures that a key lies in the range from a prefix to its end exactly if it begins with it: all prefixes and keys of up to four of the bytes that matter.
+func TestPrefixEnd(t *testing.T) {
+	all := [][]byte{{}}
+	for shorter := 0; len(all[shorter]) < 4; shorter++ {
+		for _, c := range []byte{0, 'a', 0xfe, 0xff} {
+			all = append(all, append(bytes.Clone(all[shorter]), c))
+		}
+	}
+	require.Len(t, all, 1+4+16+64+256)
+	for _, prefix := range all {
+		end := alder.PrefixEnd(prefix)
+		for _, key := range all {
+			inside := bytes.Compare(key, prefix) >= 0 && (end == nil || bytes.Compare(key, end) < 0)
+			if inside != bytes.HasPrefix(key, prefix) {
+				t.Fatalf("prefix %q ends at %q, key %q", prefix, end, key)
+			}
+		}
+	}
+	require.Nil(t, alder.PrefixEnd(nil))
+	require.Nil(t, alder.PrefixEnd([]byte{0xff, 0xff}))
+	prefix := []byte{1, 0xff}
+	require.Equal(t, []byte{2}, alder.PrefixEnd(prefix))
+	require.Equal(t, []byte{1, 0xff}, prefix)
+}

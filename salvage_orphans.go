@@ -96,7 +96,7 @@ func (s *salvager) sortGaps() {
 		}
 		to := d.To
 		if d.Kind == DamagedKey {
-			to = prefixEnd(d.From)
+			to = PrefixEnd(d.From)
 		}
 		all = append(all, gap{d.From, to})
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"github.com/spf13/cobra"
+
+	"github.com/alderdb/alder"
 )
 
 // boundsFlags are --prefix, --from and --to; a command that has several of them takes the keys that satisfy all.
@@ -50,7 +52,7 @@ func (b *boundsFlags) parse() (r keyRange, err error) {
 		if bytes.Compare(prefix, r.from) > 0 {
 			r.from = prefix
 		}
-		if end := prefixEnd(prefix); end != nil && (r.to == nil || bytes.Compare(end, r.to) < 0) {
+		if end := alder.PrefixEnd(prefix); end != nil && (r.to == nil || bytes.Compare(end, r.to) < 0) {
 			r.to = end
 		}
 	}
@@ -72,16 +74,4 @@ func (b *boundsFlags) parseFlag(name, text string) ([]byte, error) {
 		return nil, usageErrorf("--%s is empty; leave it out for no bound", name)
 	}
 	return key, nil
-}
-
-// prefixEnd returns the first key after all keys that begin with prefix, or nil if there is none.
-func prefixEnd(prefix []byte) []byte {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] != 0xff {
-			end := bytes.Clone(prefix[:i+1])
-			end[i]++
-			return end
-		}
-	}
-	return nil
 }
