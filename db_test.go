@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -233,6 +235,42 @@ func TestOptions_String(t *testing.T) {
 	require.Contains(t, s, "1.5s")
 	require.Contains(t, s, "ReadOnly: true")
 	require.Contains(t, s, "8192")
+}
+
+// Ensures that the text of the options has every field, with what was set.
+//
+// It had nine of them: Durability, LogSize and others came later and were left out.
+func TestOptions_String_EveryField(t *testing.T) {
+	none := (&alder.Options{}).String()
+	fields := reflect.VisibleFields(reflect.TypeFor[alder.Options]())
+	for _, field := range fields {
+		if !field.IsExported() {
+			continue
+		}
+		var o alder.Options
+		f := reflect.ValueOf(&o).Elem().FieldByIndex(field.Index)
+		want := "set"
+		switch f.Kind() {
+		case reflect.Func:
+			f.Set(reflect.MakeFunc(f.Type(), func([]reflect.Value) []reflect.Value { panic("is not called") }))
+		case reflect.Pointer:
+			f.Set(reflect.New(f.Type().Elem()))
+		case reflect.Bool:
+			f.SetBool(true)
+			want = "true"
+		case reflect.String:
+			f.SetString("some")
+			want = "some"
+		default:
+			f.SetInt(7_000_000_000 >> 8)
+			want = fmt.Sprint(f.Interface())
+		}
+		text := o.String()
+		require.Regexp(t, "[{ ]"+field.Name+": "+regexp.QuoteMeta(want)+"[,}]", text)
+		require.NotEqual(t, none, text)
+	}
+	require.Contains(t, (&alder.Options{Durability: alder.DurabilityLazy, SyncInterval: time.Second}).String(), "Durability: lazy, SyncInterval: 1s")
+	require.Contains(t, none, "Logger: nil")
 }
 
 // Ensures that a store can say what it is in a log line.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
+	"strings"
 	"time"
 )
 
@@ -131,13 +133,25 @@ type Options struct {
 // DefaultOptions is what Open uses for nil.
 var DefaultOptions = &Options{}
 
-// String returns the options in one line, for logs.
+// String returns the options in one line, for logs: all of them, functions and the logger as set or nil.
 func (o *Options) String() string {
 	if o == nil {
 		return "{}"
 	}
-	return fmt.Sprintf("{Timeout: %s, ReadOnly: %t, PageSize: %d, MaxSize: %d, NoSync: %t, InitialMmapSize: %d, Mlock: %t, NoStatistics: %t, DirtyLimit: %d}",
-		o.Timeout, o.ReadOnly, o.PageSize, o.MaxSize, o.NoSync, o.InitialMmapSize, o.Mlock, o.NoStatistics, o.DirtyLimit)
+	var fields []string
+	for i, v := 0, reflect.ValueOf(*o); i < v.NumField(); i++ {
+		name, f := v.Type().Field(i), v.Field(i)
+		switch {
+		case !name.IsExported(): // for tests
+		case f.Kind() != reflect.Func && f.Kind() != reflect.Pointer:
+			fields = append(fields, fmt.Sprintf("%s: %v", name.Name, f))
+		case f.IsNil():
+			fields = append(fields, name.Name+": nil")
+		default:
+			fields = append(fields, name.Name+": set")
+		}
+	}
+	return "{" + strings.Join(fields, ", ") + "}"
 }
 
 const (
