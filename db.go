@@ -193,7 +193,8 @@ func openStorage(st storage, o *Options) (*DB, error) {
 // ErrDatabaseNotOpen meanwhile. A read transaction that the program has lost, so that nothing leads to it any more and nobody can end it, is not waited for once
 // the garbage collector, which Close calls now and then while it waits, has found that; Options.Logger is told. Slices that it returned do not lead to it, and must not be used any more. A lost write transaction is waited for. The error matches ErrFailed if the store is in the failed state; it is closed all the same. Closing twice is no error. Must not be called inside a transaction.
 //
-// Before that it makes the file shorter, for at most a second, if much of it is free: see Options.NoAutoShrink.
+// Before that it makes the file shorter if much of it is free: see Options.NoAutoShrink. It begins nothing new with that after a second, but does not cut short what has begun, the
+// syncs least of all.
 func (db *DB) Close() error {
 	if db.pager == nil {
 		return nil // never opened
@@ -241,7 +242,8 @@ func (db *DB) close() error {
 // ---- transactions
 
 // Begin starts a transaction, which must be ended by Commit or Rollback. A write transaction waits until no other is open, and those that
-// wait begin in the order in which they came; it must not be begun by a goroutine that has one. Read transactions wait for nothing.
+// wait begin in the order in which they came; it must not be begun by a goroutine that has one. A read transaction waits for no other transaction: one that begins
+// right after a commit brings what that has changed into the file first, or waits for whoever is at it, a reader, a checkpoint, or a writer that makes the file longer.
 //
 // Begin returns ErrDatabaseNotOpen after Close, ErrDatabaseReadOnly, or an error that matches ErrFailed.
 //

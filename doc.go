@@ -37,7 +37,7 @@
 //
 // Keys and values that a transaction returns are slices of the mapped file, or copies where the transaction itself has changed
 // the page. They are valid until the transaction ends and must not be modified; a file that is open for writing is mapped
-// read-only, so that a stray store is a fault, not damage. After the end they may show other data, or be gone: copy what
+// read-only, so that a stray write is a fault, not damage. After the end they may show other data, or be gone: copy what
 // is kept. They have no spare capacity, so that append copies. Slices given to Put may be reused at once.
 //
 // Transactions and buckets say so when they are used after the end: methods with an error result return ErrTxClosed, the others

@@ -107,8 +107,9 @@ type Options struct {
 	// is met by a transaction that can fail; that costs a system call for up to 64 pages. It does something on Linux, on file systems that can do it (ext4, xfs, btrfs, tmpfs).
 	PunchHoles bool
 
-	// NoAutoShrink leaves it to DB.Shrink to make the file shorter. Else Close moves up to 128 MiB from the end of the file to free places in front, for at most a
-	// second, if more than a quarter of the file is free, or will be with Close; and while nobody writes for ten seconds after a checkpoint, a file of which more
+	// NoAutoShrink leaves it to DB.Shrink to make the file shorter. Else Close moves up to 128 MiB from the end of the file to free places in front
+	// if more than a quarter of the file is free, or will be with Close. It begins nothing new with that after a second; what has begun, up to 128 MiB moved and then
+	// a sync, is not cut short, so that a slow disk makes it longer. And while nobody writes for ten seconds after a checkpoint, a file of which more
 	// than half is free becomes shorter in the background, as by DB.Shrink. Less than 4 MiB are left alone.
 	NoAutoShrink bool
 

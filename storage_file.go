@@ -17,7 +17,7 @@ import (
 // storage_open.go. It knows nothing of pages.
 //
 // Invariants:
-//   - The mapping is for reading only; every write goes through a descriptor, so a stray store in the program cannot
+//   - The mapping is for reading only; every write goes through a descriptor, so a stray write in the program cannot
 //     reach the file.
 //   - length never exceeds physical, the length of the file, and the current mapping reaches at least to length: grow stores the
 //     mapping first. Who loads a snapshot and then the mapping finds all of the snapshot's pages in it.
