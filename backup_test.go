@@ -227,7 +227,16 @@ func TestApplyDiff_Damaged(t *testing.T) {
 		if !errors.Is(err, alder.ErrVersionMismatch) {
 			require.ErrorIs(t, err, alder.ErrDiffInvalid, what, args)
 		}
+		_, _, checked := alder.CheckDiff(bytes.NewReader(damaged))
+		require.Equal(t, errors.Is(err, alder.ErrVersionMismatch), errors.Is(checked, alder.ErrVersionMismatch), what, args)
+		require.Equal(t, errors.Is(err, alder.ErrDiffInvalid), errors.Is(checked, alder.ErrDiffInvalid), what, args)
 	}
+	from, to, err := alder.CheckDiff(bytes.NewReader(diff))
+	require.NoError(t, err)
+	require.Equal(t, base.id, from)
+	require.Greater(t, to.TxID, from.TxID)
+	_, _, err = alder.CheckDiff(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(diff))))
+	require.ErrorIs(t, err, iotest.ErrTimeout)
 	step := 1 + len(diff)/60
 	for n := 0; n < len(diff); n += step {
 		refuse(diff[:n], "cut off at %d", n)

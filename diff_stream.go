@@ -226,13 +226,28 @@ func newDiffInput(r io.Reader) (*diffInput, error) {
 }
 
 // DiffRange reads the beginning of a diff and returns the identities of the backup that it is for and of the snapshot that comes out. The
-// error matches ErrDiffInvalid if r holds no diff, or ErrVersionMismatch.
+// error matches ErrDiffInvalid if r holds no diff, or ErrVersionMismatch. Whether the rest is there CheckDiff tells.
 func DiffRange(r io.Reader) (from, to SnapshotID, err error) {
 	in, err := newDiffInput(r)
 	if err != nil {
 		return from, to, err
 	}
 	return in.from, in.to, nil
+}
+
+// CheckDiff is DiffRange that reads the diff to its end and verifies that all of it is there and unchanged: a diff that is the base of the next one is worth
+// no more than its last block. The error matches ErrDiffInvalid if it is not, or ErrVersionMismatch, or is that of r.
+func CheckDiff(r io.Reader) (from, to SnapshotID, err error) {
+	in, err := newDiffInput(r)
+	if err != nil {
+		return from, to, err
+	}
+	for !in.last {
+		if err := in.next(); err != nil {
+			return from, to, err
+		}
+	}
+	return in.from, in.to, in.finish()
 }
 
 // fill reads all of b.
