@@ -21,7 +21,8 @@ what goes to standard output is complete when the exit code is 0.
 
 With --since it writes only what has changed since an older backup, which kvctl
 restore puts together with that. BASE is the older backup, or the diff that was
-made last, or the number of the transaction that it was made of.`
+made last, or, where neither is at hand, the identity of the snapshot that it
+holds, as this command printed it then. A diff is read to its end first.`
 
 const backupExample = `  kvctl backup app.alder app-2026-07-01.alder
   kvctl backup app.alder - | gzip > app.alder.gz
@@ -36,10 +37,11 @@ type backupCommand struct {
 }
 
 type backupResult struct {
-	Out   string `json:"out"`
-	Bytes int64  `json:"bytes"`
-	TxID  int    `json:"txid"`
-	Since uint64 `json:"since,omitempty"` // transaction of the older backup
+	Out      string `json:"out"`
+	Bytes    int64  `json:"bytes"`
+	TxID     uint64 `json:"txid"`
+	Snapshot string `json:"snapshot"`        // its identity
+	Since    string `json:"since,omitempty"` // that of the older backup
 }
 
 func newBackupCommand(c *cli) *cobra.Command {
@@ -70,15 +72,16 @@ func (b *backupCommand) run(ctx context.Context, store, out string) error {
 	}
 	result := backupResult{Out: out}
 	err := b.view(ctx, store, func(tx *alder.Tx) error {
-		result.TxID = tx.ID()
+		now := tx.Snapshot()
+		result.TxID, result.Snapshot = now.TxID, now.String()
 		var since alder.SnapshotID
 		total := tx.Size()
 		if b.since != "" {
 			var err error
-			if since, err = b.identity(ctx, tx, b.since); err != nil {
+			if since, err = b.identity(ctx, b.since); err != nil {
 				return err
 			}
-			result.Since, total = since.TxID, -1
+			result.Since, total = since.String(), -1
 		}
 		bar := b.startProgress("backing up "+filepath.Base(store), total, unitBytes)
 		defer bar.finish()
@@ -98,36 +101,46 @@ func (b *backupCommand) run(ctx context.Context, store, out string) error {
 	if err != nil || b.quiet || toStdout {
 		return err
 	}
+	text := fmt.Sprintf("%s: %s, snapshot %s", out, formatSize(result.Bytes), result.Snapshot)
 	if b.since != "" {
-		return b.printValue(result, fmt.Sprintf("%s: %s, from transaction %d to %d", out, formatSize(result.Bytes), result.Since, result.TxID))
+		text += " since " + result.Since
 	}
-	return b.printValue(result, fmt.Sprintf("%s: %s, transaction %d", out, formatSize(result.Bytes), result.TxID))
+	return b.printValue(result, text)
 }
 
-// identity returns which snapshot base means: the number of a transaction of the store, a backup, or a diff.
-func (c *cli) identity(ctx context.Context, tx *alder.Tx, base string) (alder.SnapshotID, error) {
-	if n, err := strconv.ParseUint(base, 10, 64); err == nil {
-		id := tx.Snapshot()
-		id.TxID = n
-		return id, nil
-	}
+// identity returns which snapshot base means: a backup, a diff, or the identity itself. A file of that name comes first.
+func (c *cli) identity(ctx context.Context, base string) (alder.SnapshotID, error) {
 	f, err := os.Open(base)
-	if errors.Is(err, fs.ErrNotExist) {
-		return alder.SnapshotID{}, usageErrorf("backup: --since %s: there is no such file; give a backup, a diff, or the number of a transaction", base)
-	}
 	if err != nil {
-		return alder.SnapshotID{}, err
+		// The text of an identity is no name of a file everywhere, so the error may be another one.
+		if id, e := alder.ParseSnapshotID(base); e == nil {
+			return id, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return alder.SnapshotID{}, err
+		}
+		const give = "give a backup, a diff, or the identity of a snapshot as kvctl backup and kvctl info print it"
+		if _, e := strconv.ParseUint(base, 10, 64); e == nil {
+			return alder.SnapshotID{}, usageErrorf("backup: --since %s: a number alone does not name a state of the store, for a crash may have taken its transaction back; %s", base, give)
+		}
+		return alder.SnapshotID{}, usageErrorf("backup: --since %s: there is no such file; %s", base, give)
 	}
 	defer f.Close()
-	_, id, err := alder.DiffRange(f)
-	if err == nil {
+	_, id, err := alder.CheckDiff(interruptible(ctx, f))
+	switch {
+	case err == nil:
 		return id, nil
-	}
-	if errors.Is(err, alder.ErrDiffInvalid) {
+	case errors.Is(err, alder.ErrVersionMismatch):
+		return id, &codedError{exitFailure, advisedError{fmt.Errorf("backup: --since %s: %w; %s", base, err, otherDiffVersion)}}
+	case errors.Is(err, alder.ErrDiffInvalid) && !isDiff(base):
 		err = c.view(ctx, base, func(tx *alder.Tx) error {
 			id = tx.Snapshot()
 			return nil
 		})
+		return id, err
+	case errors.Is(err, alder.ErrDiffInvalid):
+		err = fmt.Errorf("backup: --since %s: %w; it cannot be restored, so nothing can follow it: give the backup or the diff before it", base, err)
+		return id, &codedError{exitUsage, advisedError{err}}
 	}
 	return id, err
 }

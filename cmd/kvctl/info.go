@@ -9,6 +9,7 @@ import (
 )
 
 const infoLong = `Info prints what the file says about itself: identity, sizes, last transaction,
+the identity of the snapshot that it makes, which kvctl backup --since takes,
 and how many buckets are at the top level. It reads only a few pages. See stats
 for what is inside.`
 
@@ -21,7 +22,8 @@ type infoResult struct {
 	PageSize int    `json:"page_size"`
 	Size     int64  `json:"size"`   // of the file
 	InUse    int64  `json:"in_use"` // what a backup would write
-	TxID     int    `json:"txid"`
+	TxID     uint64 `json:"txid"`
+	Snapshot string `json:"snapshot"` // identity of what the store holds, for kvctl backup --since
 	Buckets  uint64 `json:"buckets"`
 }
 
@@ -45,7 +47,7 @@ func (c *cli) runInfo(ctx context.Context, store string) error {
 		db := tx.DB()
 		r = infoResult{
 			Path: db.Path(), ID: db.ID(), PageSize: db.PageSize(), InUse: tx.Size(),
-			TxID: tx.ID(), Buckets: topLevel(tx).Len(),
+			TxID: tx.Snapshot().TxID, Snapshot: tx.Snapshot().String(), Buckets: topLevel(tx).Len(),
 		}
 		var err error
 		r.Size, err = fileSize(store)
@@ -56,5 +58,5 @@ func (c *cli) runInfo(ctx context.Context, store string) error {
 	}
 	return c.printFacts(r,
 		fact{"path", r.Path}, fact{"identity", r.ID}, fact{"page size", r.PageSize}, fact{"file size", sizeFact(r.Size)},
-		fact{"in use", sizeFact(r.InUse)}, fact{"last transaction", r.TxID}, fact{"top-level buckets", grouped(r.Buckets)})
+		fact{"in use", sizeFact(r.InUse)}, fact{"last transaction", r.TxID}, fact{"snapshot", r.Snapshot}, fact{"top-level buckets", grouped(r.Buckets)})
 }

@@ -217,6 +217,33 @@ func TestLoad_StoreRemovedOrReplaced(t *testing.T) {
 	}
 }
 
+// Ensures that a restore ends at an interrupt while it waits for its standard input, be that the backup or a diff, and leaves nothing.
+//
+// It read standard input directly: an interrupt was seen only when something came, and the kill that followed left a temporary directory.
+func TestRestore_InterruptWhileWaiting(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s.alder")
+	p := start(t, "load", path, "b", "--quiet")
+	p.feed(0, 1000)
+	require.NoError(t, p.stdin.Close())
+	require.Equal(t, 0, p.wait(), p.stderr.String())
+	for _, args := range [][]string{{"-"}, {path, "-"}} {
+		out := filepath.Join(dir, "out.alder")
+		p := start(t, append(append([]string{"restore"}, args...), out)...)
+		require.Eventually(t, func() bool {
+			temporary, _ := filepath.Glob(filepath.Join(dir, ".kvctl-*", "*")) // Restore has begun
+			return len(temporary) > 0
+		}, 30*time.Second, time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // the backup is small, so by then it waits for the diff
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		require.Equal(t, 130, p.wait())
+		require.Equal(t, "kvctl: interrupted; "+out+" is not written\n", p.stderr.String())
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, left, 1)
+	}
+}
+
 // Ensures that an interrupt ends a torture, which says how far it has come and leaves nothing.
 func TestTorture_Interrupt(t *testing.T) {
 	dir := t.TempDir()
