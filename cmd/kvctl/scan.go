@@ -134,11 +134,17 @@ func (s *scanCommand) entries(b *alder.Bucket, r keyRange) iter.Seq2[[]byte, []b
 	if r.from != nil {
 		before = b.Rank(r.from)
 	}
+	at := before + uint64(s.offset)
 	if s.reverse {
-		last, _ := b.At(before + count - 1 - uint64(s.offset))
-		return b.RangeBackward(r.from, append(bytes.Clone(last), 0)) // up to and including last
+		at = before + count - 1 - uint64(s.offset)
 	}
-	first, _ := b.At(before + uint64(s.offset))
+	first, _ := b.At(at)
+	if first == nil || b.Tx().Err() != nil {
+		return none // the transaction has the error; nil would be no bound
+	}
+	if s.reverse {
+		return b.RangeBackward(r.from, append(bytes.Clone(first), 0)) // up to and including first
+	}
 	return b.Range(first, r.to)
 }
 
