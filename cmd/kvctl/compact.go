@@ -14,7 +14,8 @@ import (
 
 const compactLong = `Compact copies a store into a new file with full pages and no free ones. The
 store itself is not changed; nobody can write it meanwhile. OUT appears only
-when it is complete.`
+when it is complete, and has pages of the same size unless --page-size says
+another one.`
 
 const compactExample = `  kvctl compact app.alder small.alder
   kvctl compact app.alder small.alder --page-size 16KiB`
@@ -48,7 +49,7 @@ func newCompactCommand(c *cli) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&m.force, "force", false, "replace an existing OUT")
 	flags.Var(&m.txSize, "tx-size", "size of the transactions that write OUT")
-	m.out.addPageSizeFlag(cmd)
+	m.out.addPageSizeFlag(cmd, "that of DB")
 	c.addJSONFlag(cmd, "print the summary as a JSON object")
 	return cmd
 }
@@ -103,7 +104,11 @@ func (m *compactCommand) copy(ctx context.Context, source *alder.DB, path string
 	if err != nil {
 		return err
 	}
-	target, err := m.openForWriting(ctx, path, m.out)
+	options := m.out
+	if options.pageSize == 0 {
+		options.pageSize = sizeFlag(source.PageSize())
+	}
+	target, err := m.openForWriting(ctx, path, options)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func newLoadCommand(c *cli) *cobra.Command {
 	flags.BoolVar(&l.skipUnreadable, "skip-unreadable", false, "with --dir: skip and count files that cannot be read")
 	flags.Var(&l.limits.bytes, "tx-size", "commit after this many bytes of keys and values")
 	flags.IntVar(&l.limits.records, "tx-records", defaultTxRecords, "commit after this many records")
-	l.store.addPageSizeFlag(cmd)
+	l.store.addPageSizeFlag(cmd, "4096")
 	c.addJSONFlag(cmd, "print the summary as a JSON object")
 	return cmd
 }

@@ -100,9 +100,9 @@ type storeOptions struct {
 	pageSize sizeFlag
 }
 
-// addPageSizeFlag is for the commands that create a store.
-func (o *storeOptions) addPageSizeFlag(cmd *cobra.Command) {
-	cmd.Flags().Var(&o.pageSize, "page-size", "page size of a new store, 4096 to 65536 (0: 4096)")
+// addPageSizeFlag is for the commands that create a store; standard says what they take for 0.
+func (o *storeOptions) addPageSizeFlag(cmd *cobra.Command, standard string) {
+	cmd.Flags().Var(&o.pageSize, "page-size", "page size of a new store, 4096 to 65536 (0: "+standard+")")
 }
 
 func (c *cli) openForWriting(ctx context.Context, path string, options storeOptions) (*alder.DB, error) {

@@ -47,7 +47,7 @@ func newPutCommand(c *cli) *cobra.Command {
 	cmd.Flags().StringVarP(&p.file, "file", "f", "", "read the value from `FILE` (-: standard input)")
 	p.keyFormat = addKeyFormatFlag(cmd)
 	p.format = addEncodingFlag(cmd, "format", kvformat.Raw, "how the value is written")
-	p.store.addPageSizeFlag(cmd)
+	p.store.addPageSizeFlag(cmd, "4096")
 	return cmd
 }
 

@@ -83,7 +83,7 @@ func newSalvageCommand(c *cli) *cobra.Command {
 	flags.BoolVar(&s.force, "force", false, "replace an existing OUT")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "write nothing; only say what a walk over the store does not find")
 	flags.Var(&s.txSize, "tx-size", "size of the transactions that write OUT")
-	s.out.addPageSizeFlag(cmd)
+	s.out.addPageSizeFlag(cmd, "4096")
 	c.addJSONFlag(cmd, "print the report as a JSON object")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ goes on where it was when it is called again.
 
 With --punch, free pages that are left in the middle give their room on the disk
 back too, where the system can do that; the length of the file does not show it.
+What is printed is what this run has given back, and what the file takes now.
 
 Compact makes a copy that is smaller still, with every page full, and needs the
 room for it.`
@@ -37,7 +39,8 @@ type shrinkResult struct {
 	Moved  int64 `json:"moved_bytes"`
 	Packed int64 `json:"packed_pages"`
 
-	Punched int64 `json:"punched_bytes,omitempty"`
+	Punched *int64 `json:"punched_bytes,omitempty"` // by this run, with --punch
+	Disk    int64  `json:"disk_bytes,omitempty"`    // what the file takes on the disk, where the system says it
 }
 
 func newShrinkCommand(c *cli) *cobra.Command {
@@ -80,16 +83,22 @@ func (s *shrinkCommand) run(ctx context.Context, store string) error {
 	if err != nil {
 		return fmt.Errorf("shrink %s: %w", store, innermost(err))
 	}
-	result := shrinkResult{Before: before, Moved: out.Moved, Packed: out.Packed, Punched: out.Punched}
-	if result.After, err = fileSize(store); err != nil {
+	result := shrinkResult{Before: before, Moved: out.Moved, Packed: out.Packed}
+	fi, err := os.Stat(store)
+	if err != nil {
 		return err
 	}
+	result.After, result.Disk = fi.Size(), diskUsage(fi)
 	if s.quiet {
 		return nil
 	}
 	text := fmt.Sprintf("%s: %s instead of %s", store, formatSize(result.After), formatSize(result.Before))
 	if s.punch {
-		text += fmt.Sprintf(", %s of it without room on the disk", formatSize(result.Punched))
+		result.Punched = &out.Punched
+		text += fmt.Sprintf(", %s in the middle given back now", formatSize(out.Punched))
+		if result.Disk > 0 {
+			text += fmt.Sprintf(", %s on the disk", formatSize(result.Disk))
+		}
 	}
 	return s.printValue(result, text)
 }
