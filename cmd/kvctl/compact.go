@@ -114,6 +114,6 @@ func (m *compactCommand) copy(ctx context.Context, source *alder.DB, path string
 	}
 	bar := m.startProgress("compacting "+filepath.Base(source.Path()), int64(result.Keys), unitKeys)
 	defer bar.finish()
-	err = alder.CompactContext(ctx, target, source, int64(m.txSize), func(keys, _ int64) { bar.set(keys) })
+	err = alder.CompactContext(ctx, target.DB, source, int64(m.txSize), func(keys, _ int64) { bar.set(keys) })
 	return errors.Join(err, target.Close())
 }

@@ -125,7 +125,7 @@ func hintFor(err error) string {
 	case errors.Is(err, alder.ErrInvalid):
 		return "give the path of a store that kvctl or alder wrote"
 	case errors.Is(err, alder.ErrRemoved):
-		return "do not replace or delete the file while it is in use"
+		return "do not move, replace or delete the file while it is in use"
 	case errors.Is(err, syscall.ENOSPC):
 		return "free some space and try again"
 	case errors.Is(err, fs.ErrPermission):

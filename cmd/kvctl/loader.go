@@ -25,7 +25,7 @@ type loader struct {
 	open   storeOptions
 	limits txLimits
 
-	db      *alder.DB // opened for the first record, so that an input without any record creates nothing too early
+	db      *writtenStore // opened for the first record, so that an input without any record creates nothing too early
 	tx      *alder.Tx
 	done    loadProgress
 	pending loadProgress
@@ -76,10 +76,16 @@ func (l *loader) loadAll(ctx context.Context, source recordSource) error {
 		l.rollback()
 		err = l.failure(source, err)
 	}
-	if l.db == nil {
+	switch {
+	case l.db == nil:
 		return err
+	case err != nil:
+		return errors.Join(err, l.db.DB.Close())
 	}
-	return errors.Join(err, l.db.Close())
+	if err := l.db.Close(); err != nil {
+		return fmt.Errorf("load %s: %w; committed: %s", l.store, err, l.done)
+	}
+	return nil
 }
 
 func (l *loader) copyRecords(ctx context.Context, source recordSource) error {

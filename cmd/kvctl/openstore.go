@@ -34,7 +34,10 @@ func (c *cli) update(ctx context.Context, path string, options storeOptions, fn 
 	if err != nil {
 		return err
 	}
-	return inStore(path, errors.Join(db.UpdateContext(ctx, fn), db.Close()))
+	if err := db.UpdateContext(ctx, fn); err != nil {
+		return inStore(path, errors.Join(err, db.DB.Close()))
+	}
+	return inStore(path, db.Close())
 }
 
 // inStore adds the path of the store to an error that names no file.
@@ -105,7 +108,33 @@ func (o *storeOptions) addPageSizeFlag(cmd *cobra.Command, standard string) {
 	cmd.Flags().Var(&o.pageSize, "page-size", "page size of a new store, 4096 to 65536 (0: "+standard+")")
 }
 
-func (c *cli) openForWriting(ctx context.Context, path string, options storeOptions) (*alder.DB, error) {
+// writtenStore is a store that is open for writing, and the file that it was found in.
+type writtenStore struct {
+	*alder.DB
+	path string
+	file os.FileInfo
+}
+
+// Close closes the store. It is an error that matches ErrRemoved if its path leads to another file by then, or to none: what was written is in the file that was opened, but
+// that is not where anybody will look for it. The store itself finds out only that the file has no name at all. (Windows lets nobody move a file that is open.)
+func (s *writtenStore) Close() error {
+	if err := s.DB.Close(); err != nil {
+		return err
+	}
+	now, err := os.Stat(s.path)
+	what := "another file has its name now"
+	switch {
+	case err == nil && os.SameFile(s.file, now):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		what = "it was moved away"
+	case err != nil:
+		what = innermost(err).Error()
+	}
+	return fmt.Errorf("%w: %s, and where the data went is not known", alder.ErrRemoved, what)
+}
+
+func (c *cli) openForWriting(ctx context.Context, path string, options storeOptions) (*writtenStore, error) {
 	asked := int(options.pageSize)
 	if asked != 0 && (asked < minPageSize || asked > maxPageSize || asked&(asked-1) != 0) {
 		return nil, usageErrorf("--page-size %d: want a power of two from %d to %d", asked, minPageSize, maxPageSize)
@@ -125,7 +154,10 @@ func (c *cli) openForWriting(ctx context.Context, path string, options storeOpti
 		err := usageErrorf("%s: the store has pages of %d bytes; --page-size is for new stores", path, db.PageSize())
 		return nil, errors.Join(err, db.Close())
 	}
-	return db, nil
+	if fi, err = os.Stat(path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &writtenStore{db, path, fi}, nil
 }
 
 // parseBucket reads the BUCKET argument of a command that needs one.

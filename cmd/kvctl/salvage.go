@@ -131,7 +131,7 @@ func (s *salvageCommand) write(ctx context.Context, store, out string) (*alder.S
 	if err != nil {
 		return nil, err
 	}
-	report, err := s.salvage(ctx, store, target)
+	report, err := s.salvage(ctx, store, target.DB)
 	if err := errors.Join(err, target.Close()); err != nil {
 		return nil, err
 	}

@@ -212,9 +212,59 @@ func TestLoad_StoreRemovedOrReplaced(t *testing.T) {
 			require.Equal(t, 3, p.wait())
 			require.Contains(t, p.stderr.String(), "removed or replaced")
 			require.Contains(t, p.stderr.String(), "committed before it: ")
-			require.Contains(t, p.stderr.String(), "; do not replace or delete the file while it is in use")
+			require.Contains(t, p.stderr.String(), "; do not move, replace or delete the file while it is in use")
 		})
 	}
+}
+
+// Ensures that a load whose store was renamed away does not claim success: it says that the file is not where it was, whether or not another one is there now, and how
+// much went into it.
+//
+// The store goes on with the file that it has open, which still has a name, so nothing complained.
+func TestLoad_StoreMovedAway(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		t.Run(fmt.Sprintf("replaced=%t", replaced), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s.alder")
+			p := start(t, "load", path, "b", "--tx-records", "1000")
+			p.feed(0, 2000)
+			waitForKey(t, path, 1500)
+			require.NoError(t, os.Rename(path, path+".moved"))
+			what := "it was moved away"
+			if replaced {
+				require.NoError(t, os.WriteFile(path, nil, 0o644))
+				what = "another file has its name now"
+			}
+			p.feed(2000, 1000)
+			require.NoError(t, p.stdin.Close())
+			require.Equal(t, 3, p.wait())
+			require.Empty(t, p.stdout.String())
+			require.Equal(t, "kvctl: load "+path+": database file was removed or replaced while open: "+what+", and where the data went is not known; "+
+				"committed: 3,000 records, 46.9 KiB, in 3 transactions; do not move, replace or delete the file while it is in use\n", p.stderr.String())
+			require.EqualValues(t, 3000, keysIn(t, path+".moved"))
+		})
+	}
+}
+
+// Ensures that commands of a single transaction notice that too.
+func TestUpdate_StoreMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.alder")
+	c := &cli{}
+	put := func(moving bool) error {
+		return c.update(t.Context(), path, storeOptions{create: true}, func(tx *alder.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte("b"))
+			require.NoError(t, err)
+			if moving {
+				require.NoError(t, os.Rename(path, path+".moved"))
+			}
+			return b.Put([]byte("k"), []byte("v"))
+		})
+	}
+	require.NoError(t, put(false))
+	err := put(true)
+	require.ErrorIs(t, err, alder.ErrRemoved)
+	require.Equal(t, exitFailure, codeOf(err))
+	require.ErrorContains(t, err, path)
+	require.EqualValues(t, 1, keysIn(t, path+".moved"))
 }
 
 // Ensures that a restore ends at an interrupt while it waits for its standard input, be that the backup or a diff, and leaves nothing.
