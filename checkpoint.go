@@ -282,7 +282,7 @@ func (pg *pager) waitCheckpoint() {
 	pg.commitMu.Unlock()
 	if c != nil {
 		if pg.opts.waiting != nil {
-			pg.opts.waiting()
+			pg.opts.waiting(false)
 		}
 		<-c.done
 	}

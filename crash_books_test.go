@@ -400,9 +400,13 @@ func (e *crashEpisode) land() {
 	}
 }
 
-// somebodyWaits is called by a store in which somebody waits for others: those that have been stopped go on.
-func (e *crashEpisode) somebodyWaits() {
+// somebodyWaits is called by a store in which somebody waits for others: those that have been stopped go on. Who waits for an append waits for no
+// checkpoint: one that has been stopped is not in an append, and may wait itself for one that the caller is to make.
+func (e *crashEpisode) somebodyWaits(forAppend bool) {
 	e.land()
+	if forAppend {
+		return
+	}
 	if c := e.checkpoint; c != nil && c.stopped { // else it is the checkpoint that waits
 		e.endCheckpoint()
 	}

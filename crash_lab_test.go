@@ -50,8 +50,9 @@ type crashConfig struct {
 	longValue  int  // length from which on the log only refers to values; 0: the default
 	maxRecord  int  // length of the longest record of the log; 0: the default
 	lazy       bool // commits are not durable until a sync
+	drops      bool // the page cache can be dropped, which an open does after a failure
 
-	waiting func() // called by who waits for a checkpoint that has begun
+	waiting func(bool) // called by who waits for an append, true, or for a checkpoint that has begun, false
 }
 
 // crashFault is a fault injected at one call of the first run.
@@ -234,7 +235,7 @@ func (e *crashEpisode) snapshot() (crashSnapshot, error) {
 }
 
 func (e *crashEpisode) closeStore() error {
-	e.somebodyWaits()
+	e.somebodyWaits(false)
 	for len(e.readers) > 0 {
 		e.endReader(0)
 	}

@@ -75,6 +75,19 @@ var crashRegressions = []struct {
 			put a k2 10 1
 		reader`,
 		fault: &crashFault{op: simWriteDurable, fault: simFault{err: syscall.EIO, kind: simFailFlush}}},
+
+	// The laboratory hung: a transaction that waited for an append let the commit that was stopped in its own go on, which left the next append to
+	// it; and then it waited for the checkpoint that was stopped, which waited for just that append.
+	{name: "the one who is to append waits for a checkpoint", only: simWriteDurable, calls: 1, script: `
+		tx
+			bucket - a
+		flight
+			put a k1 10 1
+		lazy
+			put a k2 10 1
+		checkpoint
+		full
+			put a k3 10 1`},
 }
 
 // Ensures that what was found once is not found again.

@@ -286,7 +286,7 @@ func (pg *pager) await(g *group) error {
 	g.waiting++
 	pg.commitMu.Unlock()
 	if pg.opts.waiting != nil {
-		pg.opts.waiting()
+		pg.opts.waiting(true)
 	}
 	select {
 	case <-g.done:

@@ -114,7 +114,7 @@ type Options struct {
 	NoAutoShrink bool
 
 	background    func(func()) // of tests: runs background work
-	waiting       func()       // of tests: somebody waits for a checkpoint, or for an append
+	waiting       func(bool)   // of tests: somebody waits for an append, true, or for a checkpoint, false
 	checkpointAge time.Duration
 	shrinkTime    time.Duration
 	shrinkLeast   int64

@@ -37,7 +37,7 @@ type pagerOptions struct {
 	checkpointAge time.Duration
 	logger        *slog.Logger
 	background    func(func()) // runs work beside the caller, which holds no lock
-	waiting       func()       // called by who waits for a checkpoint, or for a durable write; may be nil
+	waiting       func(bool)   // called by who waits for a group to be appended, true, or for a checkpoint or a durable write, false; may be nil
 
 	punchHoles     bool
 	punchLeast     int64         // see there
@@ -361,7 +361,7 @@ func (pg *pager) sync(op string) error {
 	}
 	if !pg.telling.TryLock() {
 		if pg.opts.waiting != nil {
-			pg.opts.waiting()
+			pg.opts.waiting(false)
 		}
 		pg.telling.Lock()
 	}

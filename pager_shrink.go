@@ -82,7 +82,7 @@ func (pg *pager) lockIdle(ctx context.Context) error {
 		}
 		pg.unlock()
 		if pg.opts.waiting != nil {
-			pg.opts.waiting()
+			pg.opts.waiting(false)
 		}
 		select {
 		case <-c.done:
