@@ -113,10 +113,11 @@ func (pg *pager) beginCheckpoint(clean bool) (*checkpointRun, error) {
 	if err := pg.writeMap(m.update); err != nil {
 		return nil, errors.Join(err, pg.undoMap(m))
 	}
+	defer pg.tellFailure()
 	pg.commitMu.Lock()
 	defer pg.commitMu.Unlock()
 	if err := pg.adoptMap(m.update); err != nil {
-		return nil, pg.fail("free map", err)
+		return nil, pg.failLocked("free map", err)
 	}
 	pg.tip.highWater = pg.fl.highWater
 	c := &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: clean, holes: pg.hasHoles(), done: make(chan struct{}),

@@ -1,6 +1,7 @@
 package alder
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -73,4 +74,90 @@ func TestFreelist_Fault(t *testing.T) {
 	require.Zero(t, f.pendingPages)
 	require.Empty(t, f.pending.lists)
 	require.True(t, free(border))
+}
+
+// Ensures that runs of the log that cannot be given back, for a page of the free map cannot be read, are given back when it can. They were forgotten until
+// the next open.
+func TestLog_RunsCannotBeFreed(t *testing.T) {
+	d := newSimDisk(simConfig{})
+	db, err := openStorage(d, &Options{background: func(f func()) { f() }})
+	require.NoError(t, err)
+	put := func() error {
+		return db.Update(func(tx *Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte("b"))
+			return errors.Join(err, b.Put([]byte("key"), make([]byte, 3000)))
+		})
+	}
+	for range 3 {
+		require.NoError(t, put())
+	}
+	pg := db.pager
+	pg.checkpointInBackground()
+	require.NotEmpty(t, pg.fl.levels)
+	pg.fewRuns = true // none is kept to be used again
+	var runs []run
+	for range 2 {
+		r, err := pg.allocateLog(3, 3)
+		require.NoError(t, err)
+		runs = append(runs, r)
+	}
+	pg.log.retired = slices.Clone(runs)
+
+	load, chunk := pg.fl.load, pg.fl.chunks[0]
+	bad := errors.New("bad page")
+	pg.fl.load = func(pageRef, pageKind) (page, error) { return nil, bad }
+	pg.fl.chunks[0].words = nil
+	require.ErrorIs(t, put(), bad)
+	require.Equal(t, runs, pg.log.retired)
+	pg.fl.load, pg.fl.chunks[0] = load, chunk
+	require.NoError(t, put())
+	for _, r := range runs {
+		require.NotContains(t, pg.logRuns, r)
+	}
+	require.NotContains(t, pg.log.retired, runs[0])
+	require.NotContains(t, pg.log.retired, runs[1])
+	wholeAndClosed(t, db, d)
+}
+
+// Ensures that a store that fails while a transaction joins, for a page of the free map cannot be read, leaves word of it for the next open when it holds no lock:
+// others wait for this one, readers too. It was held while the word was written.
+func TestJoin_FreeMapFails(t *testing.T) {
+	d := newSimDisk(simConfig{})
+	db, err := openStorage(forgetfulDisk{d}, &Options{background: func(func()) {}})
+	require.NoError(t, err)
+	for range 3 {
+		require.NoError(t, db.Update(func(tx *Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte("b"))
+			return errors.Join(err, b.Put([]byte("key"), make([]byte, 3000)))
+		}))
+	}
+	pg := db.pager
+	pg.checkpointInBackground()
+	bad := errors.New("bad page")
+	pg.fl.load = func(pageRef, pageKind) (page, error) { return nil, bad }
+	written, held := 0, 0
+	d.onCall = func(c simCall) {
+		if c.op != simWriteAt {
+			return
+		}
+		written++
+		if pg.commitMu.TryLock() {
+			pg.commitMu.Unlock()
+		} else {
+			held++
+		}
+	}
+	pg.writing <- struct{}{}
+	next := pg.tip
+	next.id++
+	_, err = pg.join(&joining{state: next, record: []byte{0}, changes: []mapChange{{run{firstPage + 1, 1}, true}}})
+	<-pg.writing
+	require.ErrorIs(t, err, bad)
+	require.ErrorIs(t, db.Failed(), bad)
+	require.ErrorIs(t, db.Failed(), ErrFailed)
+	require.Equal(t, 1, written)
+	require.Zero(t, held)
+	d.onCall = nil
+	require.True(t, pg.hasFailed(pg.pageSize))
+	require.ErrorIs(t, db.Close(), ErrFailed)
 }

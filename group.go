@@ -93,6 +93,7 @@ type joining struct {
 // join adds a transaction to the open group; from then on it is part of the tip. It returns the group to wait for, nil in a store that
 // has no log. An error other than the failed state leaves everything as it was. The caller has the writer lock.
 func (pg *pager) join(j *joining) (g *group, err error) {
+	defer pg.tellFailure()
 	pg.commitMu.Lock()
 	defer pg.commitMu.Unlock()
 	if !pg.opts.volatile {
@@ -131,7 +132,7 @@ func (pg *pager) absorb(j *joining) error {
 	broken := true
 	defer func() {
 		if broken { // also when a fault passes here
-			_ = pg.fail("free map", fmt.Errorf("transaction %d is half freed", j.state.id))
+			_ = pg.failLocked("free map", fmt.Errorf("transaction %d is half freed", j.state.id))
 		}
 	}()
 	if !pg.opts.volatile { // it has no map on disk

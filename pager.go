@@ -72,6 +72,7 @@ type pager struct {
 	published  atomic.Pointer[snapshot] // nil when closed
 	visible    atomic.Uint64            // txid of visibleState; above published's, its pages must be written first
 	failure    atomic.Pointer[error]    // the failed state and its cause
+	untold     atomic.Pointer[untold]   // the same, until it has been told
 	writer     atomic.Bool              // a transaction has the writer lock
 	verified   atomic.Pointer[verifiedPages]
 	eager      atomic.Int32 // see materializeEagerly
@@ -285,18 +286,39 @@ func (pg *pager) checkRemovedOften() error {
 	return nil
 }
 
-// fail puts the store into the failed state and returns the error that says so.
+// fail puts the store into the failed state and returns the error that says so. The caller does not have commitMu.
 func (pg *pager) fail(op string, cause error) error {
+	defer pg.tellFailure()
+	return pg.failLocked(op, cause)
+}
+
+// untold is a failure of which neither the next open nor the log knows.
+type untold struct {
+	op    string
+	cause error
+}
+
+// failLocked is fail for a caller that has commitMu, and calls tellFailure when he has given it up.
+func (pg *pager) failLocked(op string, cause error) error {
 	err := fmt.Errorf("%w, open it again: %s: %w", ErrFailed, op, cause)
 	if pg.failure.CompareAndSwap(nil, &err) {
 		close(pg.broken)
 		pg.distrust()
-		pg.markFailed()
-		if pg.opts.logger != nil {
-			pg.opts.logger.Error("alder: store is in the failed state", "op", op, "error", cause)
-		}
+		pg.untold.Store(&untold{op, cause})
 	}
 	return *pg.failure.Load()
+}
+
+// tellFailure leaves word of a failure for the next open, and tells the log of it.
+func (pg *pager) tellFailure() {
+	u := pg.untold.Swap(nil)
+	if u == nil {
+		return
+	}
+	pg.markFailed()
+	if pg.opts.logger != nil {
+		pg.opts.logger.Error("alder: store is in the failed state", "op", u.op, "error", u.cause)
+	}
 }
 
 // distrust lets pages be verified whenever they are read from now on: the system may have dropped those that it could not write, and read

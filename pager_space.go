@@ -29,16 +29,9 @@ func (pg *pager) release(pages int) error {
 	retired := pg.keepSpare(pg.log.retired)
 	pg.log.retired = nil
 	pg.commitMu.Unlock()
-	freed := false
-	defer func() {
-		if !freed { // also beside the panic of a fault: those that are still allocated are for the next try
-			pg.retireAllocated(retired)
-		}
-	}()
-	if err := pg.freeLog(retired); err != nil {
+	if err := pg.freeRetired(retired); err != nil {
 		return err
 	}
-	freed = true
 	// Readers after the snapshots that new readers can get: one that begins meanwhile is among one or the other.
 	few := pg.readers.fewPinned(pins)
 	slices.Sort(few)
@@ -69,6 +62,23 @@ func (pg *pager) release(pages int) error {
 		}
 	}
 	pg.old = kept
+	return nil
+}
+
+// freeRetired is freeLog for runs that, if they cannot be given back, are left for the next transaction to try.
+func (pg *pager) freeRetired(runs []run) error {
+	freed := false
+	defer func() {
+		if !freed { // also beside the panic of a fault: those that are still allocated are for the next try
+			pg.commitMu.Lock()
+			pg.log.retired = append(pg.log.retired, slices.DeleteFunc(runs, func(r run) bool { return !slices.Contains(pg.logRuns, r) })...)
+			pg.commitMu.Unlock()
+		}
+	}()
+	if err := pg.freeLog(runs); err != nil {
+		return err
+	}
+	freed = true
 	return nil
 }
 
@@ -131,7 +141,7 @@ func (pg *pager) relieve(changes []mapChange, from pgid) bool {
 	spare := pg.log.spare
 	pg.log.spare = nil
 	pg.commitMu.Unlock()
-	if !pg.freeSpare(spare) {
+	if pg.freeRetired(spare) != nil {
 		return false
 	}
 	if !done {
@@ -148,25 +158,6 @@ func (pg *pager) relieve(changes []mapChange, from pgid) bool {
 	pg.unwritten.inUse = true
 	defer func() { pg.unwritten.inUse = false }()
 	return pg.release(math.MaxInt) == nil && pg.fl.free > before
-}
-
-// freeSpare frees runs that the log has done with. Those that it cannot free are for the next release, also behind the panic of a fault.
-func (pg *pager) freeSpare(spare []run) bool {
-	freed := false
-	defer func() {
-		if !freed {
-			pg.retireAllocated(spare)
-		}
-	}()
-	freed = pg.freeLog(spare) == nil
-	return freed
-}
-
-// retireAllocated leaves those of runs that are not free yet to the next release.
-func (pg *pager) retireAllocated(runs []run) {
-	pg.commitMu.Lock()
-	pg.log.retired = append(pg.log.retired, slices.DeleteFunc(runs, func(r run) bool { return !slices.Contains(pg.logRuns, r) })...)
-	pg.commitMu.Unlock()
 }
 
 // noteTaken notes as free the pages that a transaction which is not committed has taken behind the high water mark of its begin, but for

@@ -223,19 +223,11 @@ func (tx *Tx) commitByCheckpoint(j *joining) error {
 		return err
 	}
 	w.joined = true
-	pg.commitMu.Lock()
-	j.changes, j.handOver, j.visible = nil, nil, false // the map has them, they are written, and readers see them when they are durable
-	err = pg.fl.adopt(m.update, max(pg.newestPin(), pg.tip.id))
-	if err == nil {
-		err = pg.absorb(j)
-	}
-	c := &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: !pg.log.active, holes: pg.hasHoles(), begin: pg.log.plan, previous: pg.log.previous,
-		begun: begun, bytes: int64(bytes)}
-	pg.log.bytes = 0
-	pg.commitMu.Unlock()
+	c, err := pg.absorbWhole(j, m)
 	if err != nil {
 		return pg.fail("free map", err)
 	}
+	c.begun, c.bytes = begun, int64(bytes)
 	if err := pg.completeMeta(c); err != nil {
 		return err
 	}
@@ -249,6 +241,22 @@ func (tx *Tx) commitByCheckpoint(j *joining) error {
 	}
 	pg.republish()
 	return nil
+}
+
+// absorbWhole makes the result of a transaction that commits by a checkpoint the tip, and returns its checkpoint. All is written and synced but the meta.
+func (pg *pager) absorbWhole(j *joining, m *mapPrepared) (*checkpointRun, error) {
+	defer pg.tellFailure()
+	pg.commitMu.Lock()
+	defer pg.commitMu.Unlock()                         // also beside the panic of a fault
+	j.changes, j.handOver, j.visible = nil, nil, false // the map has them, they are written, and readers see them when they are durable
+	if err := pg.fl.adopt(m.update, max(pg.newestPin(), pg.tip.id)); err != nil {
+		return nil, err
+	}
+	if err := pg.absorb(j); err != nil {
+		return nil, err
+	}
+	pg.log.bytes = 0
+	return &checkpointRun{state: pg.tip, fileLength: pg.st.size(), update: m.update, clean: !pg.log.active, holes: pg.hasHoles(), begin: pg.log.plan, previous: pg.log.previous}, nil
 }
 
 // flushBuckets brings the cells of all buckets up to date. After an error the transaction can only be rolled back.
