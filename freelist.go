@@ -366,6 +366,9 @@ func (f *freelist) claim(r run) error {
 		if err := f.release(raised); err != nil {
 			return err
 		}
+		if err := f.raiseFree(raised); err != nil {
+			return err
+		}
 		if err := f.note([]mapChange{{raised, true}}); err != nil {
 			return err
 		}

@@ -52,6 +52,20 @@ func (h *holes) raise(from, to pgid) {
 	}
 }
 
+// back notes that the high water mark goes back to a page, for the pages that were to be taken there cannot be had.
+func (h *holes) back(to pgid) { h.bareFrom = min(h.bareFrom, to) }
+
+// raiseFree notes that the high water mark has gone up over pages that are free.
+func (f *freelist) raiseFree(r run) error {
+	h := &f.holes
+	lo, hi := max(r.id, h.bareFrom), min(r.id+pgid(r.n), h.bareTo)
+	if !h.possible || lo >= hi {
+		return nil
+	}
+	h.bareFrom = hi
+	return f.setBare(run{lo, int(hi - lo)})
+}
+
 // lower notes that the high water mark goes down to a page.
 func (h *holes) lower(from, to pgid) {
 	if h.possible {

@@ -36,7 +36,7 @@ func (pg *pager) solidify(r run, before pgid) (pgid, error) {
 	}
 	if f.highWater > before {
 		f.highWater = before
-		f.holes.bareFrom = min(f.holes.bareFrom, before)
+		f.holes.back(before)
 	} else {
 		if e := f.release(r); e != nil {
 			return 0, errors.Join(err, e)

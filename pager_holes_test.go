@@ -17,9 +17,17 @@ import (
 func punched(t *testing.T, o *Options) (*simDisk, *DB) {
 	t.Helper()
 	d := newSimDisk(simConfig{capacity: 8 << 20})
+	db := punchedOn(t, d, o)
+	require.Empty(t, d.misuse())
+	return d, db
+}
+
+// punchedOn is punched for a disk of another kind.
+func punchedOn(t *testing.T, st storage, o *Options) *DB {
+	t.Helper()
 	o.shrinkTime, o.punchLeast, o.NoAutoShrink = time.Hour, 8192, true
 	o.background = func(f func()) { f() } // the tests look at the freelist
-	db, err := openStorage(d, o)
+	db, err := openStorage(st, o)
 	require.NoError(t, err)
 	putMany(t, db, 0, 1500, 1)
 	require.NoError(t, db.Sync())
@@ -41,8 +49,7 @@ func punched(t *testing.T, o *Options) (*simDisk, *DB) {
 	}
 	punch(t, db)
 	require.Greater(t, db.pager.fl.holes.count, 300)
-	require.Empty(t, d.misuse())
-	return d, db
+	return db
 }
 
 func punch(t *testing.T, db *DB) {
@@ -155,32 +162,95 @@ func TestHoles_NothingWritten(t *testing.T) {
 	require.Contains(t, d.misuse(), "has no blocks")
 }
 
-// Ensures that holes at the end of the file are known when the high water mark has been lowered over them and the file was not cut, as after a crash in
-// the middle of a shrink, and goes up again.
-func TestHoles_End(t *testing.T) {
-	for _, reopen := range []bool{false, true} {
-		d, db := punched(t, &Options{})
-		require.NoError(t, db.Update(func(tx *Tx) error {
-			_, err := tx.Bucket([]byte("b")).DeleteRange([]byte("00600"), nil)
-			return err
-		}))
-		require.NoError(t, db.View(func(*Tx) error { return nil }))
+// latePunch is a disk that makes a hole only after others have had time to use its pages.
+type latePunch struct {
+	*simDisk
+	before func()
+}
+
+func (d *latePunch) punch(off, n int64) (bool, error) {
+	d.before()
+	return d.simDisk.punch(off, n)
+}
+
+// Ensures that nobody is given a page in which a hole is just being made, which would take what he writes there away.
+func TestHoles_BesideCommit(t *testing.T) {
+	d := &latePunch{simDisk: newSimDisk(simConfig{capacity: 8 << 20}), before: func() {}}
+	db := punchedOn(t, d, &Options{})
+	putMany(t, db, 3000, 3200, 1) // in some of the holes
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		_, err := tx.Bucket([]byte("b")).DeleteRange([]byte("03000"), nil)
+		return err
+	}))
+	for range 2 {
 		putMany(t, db, 0, 1, 3)
 		db.pager.checkpointInBackground()
 		require.NoError(t, db.View(func(*Tx) error { return nil }))
-		punch(t, db)
-		before := db.pager.fl.highWater
-		require.NoError(t, (&shrinker{db: db, pg: db.pager, ctx: t.Context(), limit: before / 2}).lowCheckpoint())
-		require.NoError(t, db.pager.checkpointWith(t.Context(), func() (bool, error) { return true, db.pager.lowerTail(0) }))
-		require.Less(t, db.pager.fl.highWater, before*3/4)
-		if reopen { // without the end of an orderly close, which would cut the file
-			d.mu.Lock()
-			next := d.killed(simCall{}, false, 0)
-			d.mu.Unlock()
-			d = next
-			var err error
-			db, err = openStorage(d, &Options{shrinkTime: time.Hour, NoAutoShrink: true, background: func(f func()) { f() }})
-			require.NoError(t, err)
+	}
+	done := make(chan error, 1)
+	begun := false
+	d.before = func() {
+		if begun {
+			return
+		}
+		begun = true
+		go func() { done <- tryPutMany(db, 4000, 4200, 4) }()
+		select {
+		case err := <-done:
+			done <- err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	punch(t, db)
+	require.True(t, begun, "no hole was made")
+	require.NoError(t, <-done)
+	require.NoError(t, db.View(func(tx *Tx) error {
+		require.Len(t, tx.Bucket([]byte("b")).Get([]byte("04199")), 2500)
+		return nil
+	}))
+	wholeAndClosed(t, db, d.simDisk)
+}
+
+// loweredOverHoles is a store of which the high water mark was lowered over holes, and whose file was not cut, as after a crash in the middle of a shrink.
+func loweredOverHoles(t *testing.T) (d *simDisk, db *DB, before pgid) {
+	t.Helper()
+	d, db = punched(t, &Options{})
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		_, err := tx.Bucket([]byte("b")).DeleteRange([]byte("00600"), nil)
+		return err
+	}))
+	require.NoError(t, db.View(func(*Tx) error { return nil }))
+	putMany(t, db, 0, 1, 3)
+	db.pager.checkpointInBackground()
+	require.NoError(t, db.View(func(*Tx) error { return nil }))
+	punch(t, db)
+	before = db.pager.fl.highWater
+	require.NoError(t, (&shrinker{db: db, pg: db.pager, ctx: t.Context(), limit: before / 2}).lowCheckpoint())
+	require.NoError(t, db.pager.checkpointWith(t.Context(), func() (bool, error) { return true, db.pager.lowerTail(0) }))
+	require.Less(t, db.pager.fl.highWater, before*3/4)
+	return d, db, before
+}
+
+// afterKill opens the store that a kill would leave now, without the end of an orderly close, which would cut the file.
+func afterKill(t *testing.T, d *simDisk) (*simDisk, *DB) {
+	t.Helper()
+	return afterCrash(t, d, crashKill)
+}
+
+func afterCrash(t *testing.T, d *simDisk, outcome uint64) (*simDisk, *DB) {
+	t.Helper()
+	next := d.crash(simCall{}, outcome)
+	db, err := openStorage(next, &Options{shrinkTime: time.Hour, NoAutoShrink: true, background: func(f func()) { f() }})
+	require.NoError(t, err)
+	return next, db
+}
+
+// Ensures that holes at the end of the file are known when the high water mark has been lowered over them, and goes up again.
+func TestHoles_End(t *testing.T) {
+	for _, reopen := range []bool{false, true} {
+		d, db, before := loweredOverHoles(t)
+		if reopen {
+			d, db = afterKill(t, d)
 		}
 		putMany(t, db, 2000, 3200, 1)
 		require.Greater(t, db.pager.fl.highWater, before*3/4)
@@ -188,8 +258,43 @@ func TestHoles_End(t *testing.T) {
 	}
 }
 
-// Ensures that on a full disk transactions that need blocks for holes are rolled back, that those that find pages with blocks commit, that the store stays whole, and goes on
-// when there is room.
+// Ensures that they are known when the mark goes up over them with the log, in a recovery. What lay before a run of the log was free then, and taken for pages with
+// blocks; but the blocks that transactions had got for it may be gone after a power cut, for only the run was written durably.
+func TestHoles_EndInRecovery(t *testing.T) {
+	for _, puts := range []int{20, 60, 200} {
+		d, db, before := loweredOverHoles(t)
+		d, db = afterKill(t, d)
+		putMany(t, db, 0, 1, 4) // commits by a checkpoint, for it is the first
+		mark := db.pager.durable.highWater
+		for i := 0; db.pager.fl.highWater < before*3/4; i++ {
+			putMany(t, db, 2000+puts*i, 2000+puts*(i+1), 1)
+		}
+		require.Less(t, db.pager.durable.highWater, mark+100, "a checkpoint has come between")
+		d, db = afterCrash(t, d, crashFirstPower) // nothing is left but what was durable
+		require.Empty(t, d.misuse())
+		putMany(t, db, 10_000, 10_400, 1)
+		wholeAndClosed(t, db, d)
+	}
+}
+
+// Ensures that they are known when pages there could not be had, for the file would have had to grow.
+func TestHoles_EndCannotGrow(t *testing.T) {
+	d, db, before := loweredOverHoles(t)
+	pg := db.pager
+	d.cfg.capacity = d.sizeNow
+	pg.writing <- struct{}{}
+	_, err := pg.allocate(int(pgid(d.sizeNow>>pg.shift)-pg.fl.highWater) + 1)
+	<-pg.writing
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	for i := 0; pg.fl.highWater < before*3/4; i++ {
+		putMany(t, db, 2000+20*i, 2020+20*i, 1)
+		require.Empty(t, d.misuse())
+	}
+	wholeAndClosed(t, db, d)
+}
+
+// Ensures that on a full disk transactions that need blocks for holes are rolled back, that those that find pages with blocks commit, that checkpoints have what they need, that the
+// store stays whole, and goes on when there is room.
 func TestHoles_FullDisk(t *testing.T) {
 	for _, reopen := range []bool{false, true} {
 		d, db := punched(t, &Options{})
@@ -202,19 +307,21 @@ func TestHoles_FullDisk(t *testing.T) {
 		d.cfg.full = true
 		d.cfg.capacity = d.sizeNow
 		failed := 0
-		for i := range 40 {
-			err := tryPutMany(db, 3000+40*i, 3040+40*i, 1)
+		for i := range 60 {
+			from := 3000 + 40*i
+			err := tryPutMany(db, from, from+[]int{40, 1, 4}[i%3], 1)
 			if err != nil {
 				require.ErrorIs(t, err, syscall.ENOSPC)
 				failed++
 			}
 			require.NoError(t, db.Failed())
 			db.pager.checkpointInBackground()
+			require.Equal(t, db.pager.tip.id, db.pager.durable.txid, "a checkpoint has met the full disk")
 			require.Empty(t, d.misuse())
 		}
 		require.Greater(t, failed, 20)
 		d.cfg.full = false
-		putMany(t, db, 4000, 4100, 1)
+		putMany(t, db, 8000, 8100, 1)
 		wholeAndClosed(t, db, d)
 	}
 }

@@ -92,6 +92,7 @@ func (pg *pager) allocate(n int) (pgid, error) {
 	if need := pg.offset(pg.fl.highWater); need > pg.st.size() {
 		if err := pg.grow(need); err != nil {
 			pg.fl.highWater = before
+			pg.fl.holes.back(before)
 			return 0, err
 		}
 	}
