@@ -17,8 +17,9 @@ type dirtyPages struct {
 
 const (
 	chunkPages  = 512
-	bufferBlock = 256 << 10 // bytes of buffers that are made at a time
-	keepBuffers = 16 << 20  // bytes of buffers that are kept for the next transaction
+	bufferBlock = 256 << 10 // bytes of buffers that are made at a time, at most: as many as there are, and the first time a few
+	fewBuffers  = 8
+	keepBuffers = 16 << 20 // bytes of buffers that are kept for the next transaction
 	spareChunks = 64
 )
 
@@ -43,8 +44,9 @@ func (d *dirtyPages) find(id pgid) page {
 // add gives page id, which has none, a buffer with unknown content.
 func (d *dirtyPages) add(id pgid) page {
 	if len(d.idle) == 0 {
-		block := make([]byte, bufferBlock)
-		for i := range bufferBlock / d.pageSize {
+		n := min(max(len(d.buffers), fewBuffers), bufferBlock/d.pageSize)
+		block := make([]byte, n*d.pageSize)
+		for i := range n {
 			d.idle = append(d.idle, int32(len(d.buffers)))
 			d.buffers = append(d.buffers, block[i*d.pageSize:(i+1)*d.pageSize:(i+1)*d.pageSize])
 			d.ids = append(d.ids, 0)

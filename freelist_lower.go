@@ -52,11 +52,16 @@ func (f *freelist) lowerTo(end pgid) error {
 		if err != nil {
 			return err
 		}
-		for id := int(end); id < chunks*span; id++ {
-			w, b := id%span/64, uint(id%64)
-			c.free -= int(c.words[w] >> b & 1)
-			c.words[w] &^= 1 << b
-			f.takeBare(c, pgid(id), w, b)
+		first := int(end) % span
+		gone := ^uint64(0) << uint(first%64)
+		for w := first / 64; w < len(c.words); w++ {
+			c.free -= bits.OnesCount64(c.words[w] & gone)
+			c.words[w] &^= gone
+			if c.bare != nil {
+				f.holes.count -= bits.OnesCount64(c.bare[w] & gone)
+				c.bare[w] &^= gone
+			}
+			gone = ^uint64(0)
 		}
 	}
 	f.free -= free
