@@ -222,6 +222,20 @@ func (e *crashEpisode) punchStore() error {
 	return err
 }
 
+// lowerStore does the first part of making the file shorter, if the store can.
+func (e *crashEpisode) lowerStore() error {
+	s, ok := e.store.(interface{ lower() error })
+	if !ok {
+		return nil
+	}
+	err := s.lower()
+	if err != nil && !e.excused(err) {
+		e.fail("lowering the mark: %v", err)
+	}
+	e.store.background()
+	return err
+}
+
 func (e *crashEpisode) endReader(i int) {
 	r := e.readers[i]
 	e.readers = append(e.readers[:i], e.readers[i+1:]...)
@@ -417,6 +431,13 @@ func (e *crashEpisode) somebodyWaits(forAppend bool) {
 // crashCoverage counts what the stores did between the crashes.
 type crashCoverage struct {
 	metas, frames, jumps, shared, long, concurrent, behind, runs, syncs atomic.Int64
+}
+
+func (c *crashCoverage) add(d *crashCoverage) {
+	for _, p := range [][2]*atomic.Int64{{&c.metas, &d.metas}, {&c.frames, &d.frames}, {&c.jumps, &d.jumps}, {&c.shared, &d.shared}, {&c.long, &d.long},
+		{&c.concurrent, &d.concurrent}, {&c.behind, &d.behind}, {&c.runs, &d.runs}, {&c.syncs, &d.syncs}} {
+		p[0].Add(p[1].Load())
+	}
 }
 
 func (c *crashCoverage) String() string {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // What a crash leaves: from the state of a simulated disk in the middle of a call to the disk that the next
@@ -57,18 +59,17 @@ func (d *simDisk) plan() *crashPlan {
 	p := &crashPlan{disk: d}
 	p.dirty = d.sorted(func(s *simSectorState) bool { return s.dirty })
 	combinations := uint64(1)
-	pageIndex := map[int64]int{}
+	pageIndex := make([]int32, len(d.live)/simPageSize) // in p.pages, plus one
 	for _, s := range p.dirty {
 		if !slices.ContainsFunc(s.versions, func(v simVersion) bool { return !bytes.Equal(v.data, s.durable) }) {
 			continue
 		}
 		page := s.no * simSectorSize / simPageSize
-		i, ok := pageIndex[page]
-		if !ok {
-			i = len(p.pages)
-			pageIndex[page] = i
+		if pageIndex[page] == 0 {
 			p.pages = append(p.pages, nil)
+			pageIndex[page] = int32(len(p.pages))
 		}
+		i := pageIndex[page] - 1
 		p.pages[i] = append(p.pages[i], len(p.choices))
 		p.choices = append(p.choices, s)
 		for _, v := range s.versions {
@@ -262,8 +263,7 @@ func (s *simSectorState) tornContent(seed uint64) []byte {
 // powerCut returns the disk that the outcome leaves.
 func (p *crashPlan) powerCut(o crashOutcome) *simDisk {
 	d := p.disk
-	n := newSimDisk(d.cfg)
-	copy(n.live[:d.sizeNow], d.live[:d.sizeNow])
+	n := simDiskOf(d.cfg, d.live[:d.sizeNow])
 	length := o.length.size
 	if length > d.sizeNow {
 		clear(n.live[d.sizeNow:length])
@@ -334,16 +334,30 @@ func (d *simDisk) staleBytes(n *simDisk, seed uint64) {
 	}
 }
 
+// content is a hash of what a power cut has left.
+func (d *simDisk) content() uint64 {
+	h := xxhash.New()
+	h.Write(d.live[:d.sizeNow])
+	var b [8]byte
+	for no := int64(0); len(d.holes) > 0 && no*simPageSize < int64(len(d.live)); no++ {
+		if d.holes[no] {
+			le.PutUint64(b[:], uint64(no))
+			h.Write(b[:])
+		}
+	}
+	return h.Sum64()
+}
+
 // killed returns the disk as the next process finds it after this one was killed during c.
 func (d *simDisk) killed(c simCall, partial bool, seed uint64) *simDisk {
-	n := newSimDisk(d.cfg)
-	copy(n.live[:d.sizeNow], d.live[:d.sizeNow])
-	n.setSize(d.sizeNow)
+	n := simDiskOf(d.cfg, d.live[:d.sizeNow])
 	n.seq, n.wbErr, n.gone, n.gentle = d.seq, d.wbErr, d.gone, d.gentle
 	n.lengths, n.holes = slices.Clone(d.lengths), maps.Clone(d.holes)
-	n.cache = make(map[int64]*simSectorState, len(d.cache))
-	for no, s := range d.cache {
-		n.cache[no] = s.copy()
+	n.parent = d
+	d.heirs++
+	for _, s := range d.cache {
+		t := n.track(s.no)
+		t.durable, t.dirty, t.versions = s.durable, s.dirty, append(t.versions, s.versions...)
 	}
 	if partial && c.seq != 0 && c.len > simPageSize {
 		from := c.off + rand.New(rand.NewPCG(seed, 7)).Int64N(c.len/simPageSize)*simPageSize
@@ -357,41 +371,64 @@ func (d *simDisk) killed(c simCall, partial bool, seed uint64) *simDisk {
 
 // unwrite takes the version of write seq out of a sector, if it is the newest.
 func (d *simDisk) unwrite(no int64, seq uint64) {
-	s := d.cache[no]
+	s := d.sectors[no]
 	if s == nil || !s.dirty || s.versions[len(s.versions)-1].seq != seq {
 		return
 	}
 	s.versions = s.versions[:len(s.versions)-1]
 	if len(s.versions) == 0 {
 		copy(d.live[no*simSectorSize:], s.durable)
-		delete(d.cache, no)
+		d.forget(s)
 		return
 	}
 	copy(d.live[no*simSectorSize:], s.versions[len(s.versions)-1].data)
 }
 
-// crash returns what the given outcome of a crash during c leaves.
+// simMoment is a disk in the middle of a call, of which any number of crashes are made; the disk does nothing meanwhile.
+type simMoment struct {
+	disk *simDisk
+	call simCall
+	plan *crashPlan
+}
+
+func (d *simDisk) moment(c simCall) *simMoment {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &simMoment{d, c, d.plan()}
+}
+
+// crash returns what the given outcome of a crash during c leaves, also while others use the disk.
 func (d *simDisk) crash(c simCall, outcome uint64) *simDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return (&simMoment{d, c, d.plan()}).left(outcome)
+}
+
+// crash returns what the given outcome leaves.
+func (m *simMoment) crash(outcome uint64) *simDisk {
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
+	return m.left(outcome)
+}
+
+// left is crash for a caller that has the disk's lock.
+func (m *simMoment) left(outcome uint64) *simDisk {
+	d, p := m.disk, m.plan
 	switch {
 	case outcome == crashKill:
-		return d.killed(c, false, 0)
+		return d.killed(m.call, false, 0)
 	case outcome == crashKillPartial, outcome >= crashRandomKill:
-		return d.killed(c, outcome%2 == 1, outcome)
+		return d.killed(m.call, outcome%2 == 1, outcome)
 	}
-	p := d.plan()
 	if k := outcome - crashFirstPower; k < p.power {
 		return p.powerCut(p.enumerated(k))
 	}
 	return p.powerCut(p.random(rand.New(rand.NewPCG(outcome, 8))))
 }
 
-// someOutcome returns one outcome of a crash during c.
-func (d *simDisk) someOutcome(c simCall, rng *rand.Rand) uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	p := d.plan()
+// someOutcome returns one outcome.
+func (m *simMoment) someOutcome(rng *rand.Rand) uint64 {
+	p := m.plan
 	switch r := rng.IntN(10); {
 	case r < 2:
 		return crashKill
@@ -404,14 +441,12 @@ func (d *simDisk) someOutcome(c simCall, rng *rand.Rand) uint64 {
 	}
 }
 
-// outcomes returns up to budget outcomes of a crash during c: all enumerated ones if they fit, always the two
+// outcomes returns up to budget outcomes: all enumerated ones if they fit, always the two
 // kills and the power cuts that keep nothing and everything, for the rest a choice by rng.
-func (d *simDisk) outcomes(c simCall, budget int, rng *rand.Rand) []uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	p := d.plan()
+func (m *simMoment) outcomes(budget int, rng *rand.Rand) []uint64 {
+	p := m.plan
 	list := []uint64{crashKill}
-	if c.seq != 0 && c.len > simPageSize {
+	if m.call.seq != 0 && m.call.len > simPageSize {
 		list = append(list, crashKillPartial)
 	}
 	enumerated := min(p.power, uint64(max(2, budget/2)))

@@ -73,8 +73,8 @@ type crashCase struct {
 }
 
 func (k *crashCase) String() string {
-	s := fmt.Sprintf("page size %d, dirty limit %d, log size %d, long value %d, longest record %d, lazy %v, map step %d, direct reads %v, torn sectors %v", k.config.pageSize,
-		k.config.dirtyLimit, k.config.logSize, k.config.longValue, k.config.maxRecord, k.config.lazy, k.config.disk.mapStep, !k.config.disk.noDirect, !k.config.disk.noTear)
+	s := fmt.Sprintf("page size %d, dirty limit %d, log size %d, long value %d, longest record %d, lazy %v, map step %d, direct reads %v, torn sectors %v, dropped caches %v", k.config.pageSize,
+		k.config.dirtyLimit, k.config.logSize, k.config.longValue, k.config.maxRecord, k.config.lazy, k.config.disk.mapStep, !k.config.disk.noDirect, !k.config.disk.noTear, k.config.drops)
 	if k.fault != nil {
 		s += fmt.Sprintf(", fault %q at %s %d: %v", k.fault.fault.kind, k.fault.op, k.fault.call, k.fault.fault.err)
 	}
@@ -103,11 +103,12 @@ type crashLab struct {
 	replay *crashReplay
 	trace  func(e *crashEpisode, c simCall) // nil, or told of every call
 
-	images atomic.Int64 // disks opened after a crash
-	points atomic.Int64
-	nested atomic.Int64 // of images: after a second or later crash
-	inOpen atomic.Int64 // of images: crashed during an open
-	seen   crashCoverage
+	images  atomic.Int64 // disks opened after a crash
+	repeats atomic.Int64 // that were not, for the same had been opened with the same allowed states; they do not count
+	points  atomic.Int64
+	nested  atomic.Int64 // of images: after a second or later crash
+	inOpen  atomic.Int64 // of images: crashed during an open
+	seen    crashCoverage
 }
 
 type crashReplay struct {
@@ -125,7 +126,8 @@ type crashEpisode struct {
 	store crashStore
 	rng   *rand.Rand
 	story []string
-	depth int // crashes that may still follow this one
+	depth int                 // crashes that may still follow this one
+	left  map[uint64]struct{} // what power cuts have left so far, with the states allowed then, as a hash
 
 	mu         sync.Mutex
 	tip        *crashState   // after all that was committed
@@ -176,8 +178,11 @@ func (e *crashEpisode) guard(f func()) {
 }
 
 func (e *crashEpisode) storage() storage {
-	if e.lab.wrap != nil {
+	switch {
+	case e.lab.wrap != nil:
 		return e.lab.wrap(e.disk)
+	case e.kase.config.drops:
+		return forgetfulDisk{e.disk}
 	}
 	return e.disk
 }
@@ -322,6 +327,8 @@ func (e *crashEpisode) step(step scriptStep) bool {
 		_ = e.shrinkStore() // an error that may be is one of a fault; what it left is looked at later
 	case "punch":
 		_ = e.punchStore() // as above
+	case "lower":
+		_ = e.lowerStore() // as above
 	case "endreader":
 		if n := len(e.readers); n > 0 {
 			e.endReader(e.rng.IntN(n))
@@ -382,13 +389,20 @@ func (e *crashEpisode) crashPoint(c simCall) {
 		return
 	}
 	e.lab.points.Add(1)
-	outcomes := e.disk.outcomes(c, budget, sampler)
+	m := e.disk.moment(c)
+	outcomes := m.outcomes(budget, sampler)
 	if r != nil {
 		outcomes = []uint64{r.outcome}
 	}
 	for _, outcome := range outcomes {
+		left := m.crash(outcome)
+		if r == nil && e.wasThere(left, outcome) {
+			e.lab.repeats.Add(1)
+			left.release()
+			continue
+		}
 		rng := rand.New(rand.NewPCG(e.kase.seed^uint64(c.n)<<32, outcome))
-		if v := e.survive(c, outcome, rng, false); v != nil {
+		if v := e.survive(c, outcome, left, rng, false); v != nil {
 			v.point, v.outcome = c.n, outcome
 			e.mu.Lock()
 			e.violation = v
@@ -398,17 +412,43 @@ func (e *crashEpisode) crashPoint(c simCall) {
 	}
 }
 
+// wasThere reports whether a power cut has left the same disk before, byte for byte, when the same states were allowed. (Between two syncs each crash point has one at
+// which nothing of what was written persists.) What a kill leaves is never the same: its sectors are dirty.
+func (e *crashEpisode) wasThere(left *simDisk, outcome uint64) bool {
+	if outcome == crashKill || outcome == crashKillPartial || outcome >= crashRandomKill {
+		return false
+	}
+	e.mu.Lock()
+	states := append([]*crashState{e.acked}, e.maybe...)
+	e.mu.Unlock()
+	var all crashSum
+	all.h.Reset()
+	all.number(left.content())
+	for _, s := range states {
+		all.number(s.digest)
+	}
+	sum := all.h.Sum64()
+	if _, ok := e.left[sum]; ok {
+		return true
+	}
+	if e.left == nil {
+		e.left = map[uint64]struct{}{}
+	}
+	e.left[sum] = struct{}{}
+	return false
+}
+
 // ---- surviving
 
-// survive crashes e during c and lets a store live on what is left. It returns the violation met there.
-func (e *crashEpisode) survive(c simCall, outcome uint64, rng *rand.Rand, inOpen bool) *crashViolation {
+// survive lets a store live on what is left of e's disk after a crash during c. It returns the violation met there.
+func (e *crashEpisode) survive(c simCall, outcome uint64, left *simDisk, rng *rand.Rand, inOpen bool) *crashViolation {
 	e.lab.images.Add(1)
 	if inOpen {
 		e.lab.inOpen.Add(1)
 	}
 	e.mu.Lock()
 	next := &crashEpisode{lab: e.lab, kase: e.kase, rng: rng, depth: e.depth - 1,
-		tip: e.tip, current: e.current, acked: e.acked, maybe: e.maybe[:len(e.maybe):len(e.maybe)], disk: e.disk.crash(c, outcome)}
+		tip: e.tip, current: e.current, acked: e.acked, maybe: e.maybe[:len(e.maybe):len(e.maybe)], disk: left}
 	e.mu.Unlock()
 	story := fmt.Sprintf("crash at call %s, outcome %d (%s), %d bytes left", c, outcome, outcomeName(outcome), next.disk.sizeNow)
 	next.story = append(e.story[:len(e.story):len(e.story)], story)
@@ -507,7 +547,7 @@ func (e *crashEpisode) lookOnly() {
 	if e.disk.sync() != nil {
 		return // a page that was lost in the background: nothing is shown
 	}
-	image := loadSimDisk(e.disk.cfg, e.disk.image())
+	image := loadSimDisk(e.disk.cfg, e.disk.live[:e.disk.sizeNow])
 	defer image.release()
 	store, err := e.lab.show(shownDisk{image, e.disk}, e.kase.config)
 	switch {
@@ -547,6 +587,8 @@ func (e *crashEpisode) goOn() {
 			step = scriptStep{kind: "shrink"}
 		case 3:
 			step = scriptStep{kind: "punch"}
+		case 4:
+			step = scriptStep{kind: "lower"}
 		}
 		e.story = append(e.story[:len(e.story):len(e.story)], "then "+strings.Join(strings.Fields(script{step}.String()), " "))
 		e.step(step)
@@ -559,9 +601,10 @@ func (e *crashEpisode) goOn() {
 // crashAgain is a second (third …) crash in a row.
 func (e *crashEpisode) crashAgain(c simCall, inOpen bool) {
 	e.lab.nested.Add(1)
-	outcome := e.disk.someOutcome(c, e.rng)
+	m := e.disk.moment(c)
+	outcome := m.someOutcome(e.rng)
 	rng := rand.New(rand.NewPCG(e.rng.Uint64(), outcome))
-	if v := e.survive(c, outcome, rng, inOpen); v != nil {
+	if v := e.survive(c, outcome, m.crash(outcome), rng, inOpen); v != nil {
 		e.mu.Lock()
 		e.violation = v
 		e.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -17,23 +18,47 @@ import (
 // (a put into a bucket that does not exist, a move onto a key) are skipped, by the model, for everybody: so every
 // subset of a script is a script.
 
-// crashBucket is the content of one bucket in the model. The root bucket holds only buckets.
+// crashBucket is the content of one bucket in the model. The root bucket holds only buckets. States share the buckets in which they do not differ.
 type crashBucket struct {
 	sequence uint64
 	values   map[string]string
 	buckets  map[string]*crashBucket
+
+	owner  uint64 // number of the state for which it was made
+	sum    uint64 // hash of the content, if summed
+	summed bool
 }
+
+var crashOwners atomic.Uint64 // numbers given out
 
 func newCrashBucket() *crashBucket {
 	return &crashBucket{values: map[string]string{}, buckets: map[string]*crashBucket{}}
 }
 
-func (b *crashBucket) clone() *crashBucket {
-	c := &crashBucket{b.sequence, maps.Clone(b.values), make(map[string]*crashBucket, len(b.buckets))}
-	for name, sub := range b.buckets {
-		c.buckets[name] = sub.clone()
+// next returns a root that begins as a copy of b.
+func (b *crashBucket) next() *crashBucket { return b.copyFor(crashOwners.Add(1)) }
+
+func (b *crashBucket) copyFor(owner uint64) *crashBucket {
+	return &crashBucket{sequence: b.sequence, values: maps.Clone(b.values), buckets: maps.Clone(b.buckets), owner: owner}
+}
+
+// writable returns the bucket at a path of root b, nil if there is none, as one that no other state has.
+func (b *crashBucket) writable(path []string) *crashBucket {
+	owner := b.owner
+	for _, name := range path {
+		b.summed = false
+		sub := b.buckets[name]
+		if sub == nil {
+			return nil
+		}
+		if sub.owner != owner {
+			sub = sub.copyFor(owner)
+			b.buckets[name] = sub
+		}
+		b = sub
 	}
-	return c
+	b.summed = false
+	return b
 }
 
 // at returns the bucket at a path, nil if there is none.
@@ -59,44 +84,86 @@ func (b *crashBucket) names() []string {
 	return list
 }
 
-// crashDigest hashes a content in key order; a store is walked through the same three calls.
-type crashDigest struct{ h *xxhash.Digest }
+// crashDigest hashes a content in key order; a store is walked through the same three calls. The hash of a bucket is made of those of its values and
+// of its buckets.
+type crashDigest struct {
+	open  []crashSum // the root, and the buckets in which the walk is
+	depth int        // of open
+}
 
-func newCrashDigest() crashDigest { return crashDigest{xxhash.New()} }
+type crashSum struct {
+	h    xxhash.Digest
+	name []byte
+}
 
-func (d crashDigest) number(n uint64) {
+func newCrashDigest() *crashDigest {
+	d := &crashDigest{}
+	_ = d.enter(nil, 0)
+	return d
+}
+
+func (s *crashSum) number(n uint64) {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], n)
-	d.h.Write(b[:])
+	s.h.Write(b[:])
 }
 
-func (d crashDigest) value(key, value []byte) error {
-	d.number(uint64(len(key))<<1 | 1)
-	d.h.Write(key)
-	d.number(uint64(len(value)))
-	d.h.Write(value)
+func (s *crashSum) value(key, value []byte) {
+	s.number(uint64(len(key))<<1 | 1)
+	s.h.Write(key)
+	s.number(uint64(len(value)))
+	s.h.Write(value)
+}
+
+func (s *crashSum) bucket(name []byte, sum uint64) {
+	s.number(uint64(len(name)) << 1)
+	s.h.Write(name)
+	s.number(sum)
+}
+
+func (d *crashDigest) value(key, value []byte) error {
+	d.open[d.depth-1].value(key, value)
 	return nil
 }
 
-func (d crashDigest) enter(name []byte, sequence uint64) error {
-	d.number(uint64(len(name)) << 1)
-	d.h.Write(name)
-	d.number(sequence)
+func (d *crashDigest) enter(name []byte, sequence uint64) error {
+	if len(d.open) == d.depth {
+		d.open = append(d.open, crashSum{})
+	}
+	s := &d.open[d.depth]
+	d.depth++
+	s.name = name
+	s.h.Reset()
+	s.number(sequence)
 	return nil
 }
 
-func (d crashDigest) leave() { d.number(1 << 62) }
+func (d *crashDigest) leave() {
+	s := &d.open[d.depth-1]
+	d.depth--
+	d.open[d.depth-1].bucket(s.name, s.h.Sum64())
+}
 
-func (b *crashBucket) digestTo(d crashDigest) {
+// sum is the hash of all that was shown.
+func (d *crashDigest) sum() uint64 { return d.open[0].h.Sum64() }
+
+// digest is the hash of a bucket's content.
+func (b *crashBucket) digest() uint64 {
+	if b.summed {
+		return b.sum
+	}
+	var s crashSum
+	s.h.Reset()
+	s.number(b.sequence)
 	for _, name := range b.names() {
 		if sub := b.buckets[name]; sub != nil {
-			d.enter([]byte(name), sub.sequence)
-			sub.digestTo(d)
-			d.leave()
+			s.bucket([]byte(name), sub.digest())
 		} else {
-			d.value([]byte(name), []byte(b.values[name]))
+			s.value([]byte(name), []byte(b.values[name]))
 		}
 	}
+	b.sum, b.summed = s.h.Sum64(), true
+	return b.sum
 }
 
 // crashState is one state that a store may be in. It is never modified.
@@ -107,9 +174,7 @@ type crashState struct {
 }
 
 func newCrashState(root *crashBucket, tx int) *crashState {
-	d := newCrashDigest()
-	root.digestTo(d)
-	return &crashState{root, d.h.Sum64(), tx}
+	return &crashState{root, root.digest(), tx}
 }
 
 // describe lists a content, for messages.
@@ -144,13 +209,14 @@ type scriptOp struct {
 	path2 []string // move: the destination
 	n     int      // put: length of the value; setseq: the number
 	salt  int      // put: makes values differ
+	made  string   // put: the value, when it has been made
 }
 
 // scriptStep is one transaction, or something else that a program does between transactions.
 type scriptStep struct {
 	// "tx", "lazy", "full", "rollback": the operations in one transaction, of that durability; "reopen", "sync", "reader", "endreader";
 	// "checkpoint": one begins, and stops there; "checkpoint-sync", "checkpoint-meta": in its sync, or while it writes its meta;
-	// "shrink": the file becomes as short as it can be; "punch": the blocks of free pages go back to the file system;
+	// "shrink": the file becomes as short as it can be; "lower": it only could; "punch": the blocks of free pages go back to the file system;
 	// "endcheckpoint": it goes on. "flight": a full transaction that stops while it is appended to the log; "land": it goes on.
 	kind string
 	ops  []scriptOp
@@ -159,6 +225,9 @@ type scriptStep struct {
 type script []scriptStep
 
 func (o scriptOp) value() string {
+	if o.made != "" {
+		return o.made
+	}
 	b := make([]byte, o.n)
 	seed := xxhash.Sum64String(fmt.Sprint(o.key, o.salt, o.n))
 	for i := range b {
@@ -217,7 +286,7 @@ func parseScript(text string) script {
 			continue
 		}
 		switch f[0] {
-		case "tx", "lazy", "full", "rollback", "reopen", "sync", "reader", "endreader", "checkpoint", "checkpoint-sync", "checkpoint-meta", "endcheckpoint", "flight", "land", "shrink", "punch":
+		case "tx", "lazy", "full", "rollback", "reopen", "sync", "reader", "endreader", "checkpoint", "checkpoint-sync", "checkpoint-meta", "endcheckpoint", "flight", "land", "shrink", "punch", "lower":
 			s = append(s, scriptStep{kind: f[0]})
 			continue
 		}
@@ -257,7 +326,7 @@ func parseScript(text string) script {
 
 // apply performs o on the model and reports whether it makes sense there; if not, nothing is changed.
 func (o scriptOp) apply(root *crashBucket) bool {
-	b := root.at(o.path)
+	b := root.writable(o.path)
 	key := scriptKey(o.key)
 	if b == nil {
 		return false
@@ -280,7 +349,7 @@ func (o scriptOp) apply(root *crashBucket) bool {
 		if isValue || sub != nil {
 			return false
 		}
-		b.buckets[key] = newCrashBucket()
+		b.buckets[key] = &crashBucket{values: map[string]string{}, buckets: map[string]*crashBucket{}, owner: root.owner}
 	case "delbucket":
 		if sub == nil {
 			return false
@@ -310,7 +379,7 @@ func (o scriptOp) apply(root *crashBucket) bool {
 }
 
 func (o scriptOp) applyMove(root, from, sub *crashBucket, key string) bool {
-	to := root.at(o.path2)
+	to := root.writable(o.path2)
 	if sub == nil || to == nil || to == from {
 		return false
 	}
@@ -328,9 +397,12 @@ func (o scriptOp) applyMove(root, from, sub *crashBucket, key string) bool {
 
 // effective returns those operations of ops that make sense one after the other on s, and the state after them.
 func (s *crashState) effective(ops []scriptOp) ([]scriptOp, *crashState) {
-	root := s.root.clone()
+	root := s.root.next()
 	var list []scriptOp
 	for _, o := range ops {
+		if o.kind == "put" {
+			o.made = o.value()
+		}
 		if o.apply(root) {
 			list = append(list, o)
 		}
@@ -437,7 +509,7 @@ func randomScript(rng *rand.Rand, st scriptStyle, steps int) script {
 		case r < 45:
 			s = append(s, scriptStep{kind: "shrink"})
 		case r < 49:
-			s = append(s, scriptStep{kind: "punch"})
+			s = append(s, scriptStep{kind: []string{"punch", "punch", "lower"}[rng.IntN(3)]})
 		default:
 			s = append(s, scriptStep{kind: randomLevel(rng), ops: st.tx(rng)})
 		}

@@ -258,7 +258,7 @@ func (s *tinyStore) read(m tinyMeta) (*crashBucket, error) {
 }
 
 func (s *tinyStore) apply(ops []scriptOp) *crashBucket {
-	root := s.root.clone()
+	root := s.root.next()
 	for _, o := range ops {
 		o.apply(root)
 	}

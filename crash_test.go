@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -15,8 +14,9 @@ import (
 
 var (
 	crashReplayFlag = flag.String("alder.crash", "", "replay one crash case, SEED:POINT:OUTCOME:DEPTH as a failing test prints it")
-	crashImagesFlag = flag.Int64("alder.images", 0, "number of crash images to check; 0: 100,000 (2,000 with -short, less under -race)")
+	crashImagesFlag = flag.Int64("alder.images", 0, "number of crash images to check; 0: 60,000 (2,000 with -short, less under -race)")
 	crashSeedFlag   = flag.Uint64("alder.crashseed", 1, "first seed of the crash tests")
+	crashBookFlag   = flag.String("alder.crashbook", "", "file that says what runs before have checked; TestCrash goes on behind them and adds what it has done")
 	crashShrinkFlag = flag.Duration("alder.shrink", 30*time.Second, "time for making a failing script smaller; 0: it is not tried")
 )
 
@@ -56,8 +56,8 @@ func alderLab() *crashLab {
 // and survives the next crash.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	l := alderLab()
 	if *crashReplayFlag != "" {
+		l := alderLab()
 		l.replay = parseReplay(t, *crashReplayFlag)
 		l.depth = l.replay.depth
 		k := crashCaseOf(l.replay.seed)
@@ -67,30 +67,13 @@ func TestCrash(t *testing.T) {
 		}
 		return
 	}
-	images := crashImages()
-	if images >= 1000000 {
-		l.depth = 3
-	}
-	start := time.Now()
-	var seed atomic.Uint64
-	seed.Store(*crashSeedFlag)
+	r := newCrashRun(t, crashImages())
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
-		workers.Go(func() {
-			for l.images.Load() < images && !t.Failed() {
-				k := crashCaseOf(seed.Add(1) - 1)
-				if v := l.run(k); v != nil {
-					l.report(t, k, v)
-				}
-			}
-		})
+		workers.Go(r.work)
 	}
 	workers.Wait()
-	t.Logf("%d images at %d crash points of %d scripts: %d after a second or later crash, %d of crashes in an open; %.0f images/s",
-		l.images.Load(), l.points.Load(), seed.Load()-*crashSeedFlag, l.nested.Load(), l.inOpen.Load(),
-		float64(l.images.Load())/time.Since(start).Seconds())
-	t.Log(&l.seen)
-	counted(t, "C1", "crash images checked", l.images.Load())
+	r.end()
 }
 
 // counted tells how much of a kind was done, for scripts/laboratory.sh, which adds up.
@@ -107,8 +90,8 @@ func parseReplay(t *testing.T, s string) *crashReplay {
 }
 
 // report fails the test with a case, the flag that replays it, and a small script that shows the same.
-func (l *crashLab) report(t *testing.T, k *crashCase, v *crashViolation) {
-	t.Errorf("after %d images: %v\n%s\nreplay: go test -run 'TestCrash$' -alder.crash=%d:%d:%d:%d .", l.images.Load(), v, k, k.seed, v.point, v.outcome, l.depth)
+func (l *crashLab) report(t *testing.T, k *crashCase, v *crashViolation, images int64) {
+	t.Errorf("after %d images: %v\n%s\nreplay: go test -run 'TestCrash$' -alder.crash=%d:%d:%d:%d .", images, v, k, k.seed, v.point, v.outcome, l.depth)
 	if *crashShrinkFlag == 0 {
 		return
 	}
@@ -153,6 +136,7 @@ func crashCaseOf(seed uint64) *crashCase {
 	if rng.IntN(2) == 0 {
 		k.fault = randomFault(rng, steps)
 	}
+	k.config.drops = rand.New(rand.NewPCG(seed, 22)).IntN(3) == 0
 	return k
 }
 

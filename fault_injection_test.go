@@ -569,7 +569,7 @@ func (r *faultRun) crashes() {
 	e := r.e
 	c := simCall{n: e.disk.calls, op: simSync}
 	for _, outcome := range []uint64{crashKill, crashRandomKill + 2, crashFirstPower, crashFirstPower + 1, crashRandomPower + uint64(r.at)} {
-		if v := e.survive(c, outcome, rand.New(rand.NewPCG(uint64(r.at), outcome)), false); v != nil {
+		if v := e.survive(c, outcome, e.disk.crash(c, outcome), rand.New(rand.NewPCG(uint64(r.at), outcome)), false); v != nil {
 			e.mu.Lock()
 			e.violation = v
 			e.mu.Unlock()

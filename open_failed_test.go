@@ -15,8 +15,8 @@ type forgetfulDisk struct{ *simDisk }
 func (d forgetfulDisk) dropCache() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, s := range d.cache {
-		if !s.dirty {
+	for i := len(d.cache) - 1; i >= 0; i-- { // the last one takes the place of one that goes
+		if s := d.cache[i]; !s.dirty {
 			d.dropIf(s, true)
 		}
 	}
@@ -133,4 +133,19 @@ func TestCreate_AfterFailure(t *testing.T) {
 		}
 	}
 	require.Greater(t, failed, 2)
+}
+
+// Ensures that an open whose first sync fails has the cache dropped: what could not be written is called clean now, and the next open will not be told.
+func TestOpen_SyncFails(t *testing.T) {
+	d := newSimDisk(simConfig{})
+	db, err := openStorage(d, &Options{})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	d.reopen()
+	d.fault = failOnce(isOp(simSync), 0, simFault{err: syscall.EIO, kind: simFailFlush, seed: 1})
+	d.seq = 0 // nothing is written yet
+	st := &forgottenDisk{forgetfulDisk: forgetfulDisk{d}}
+	_, err = openStorage(st, &Options{})
+	require.ErrorIs(t, err, syscall.EIO)
+	require.Equal(t, 1, st.drops)
 }

@@ -134,8 +134,8 @@ func (s *sabotageTarget) readWhole(db *DB, r *sabotageReport, older bool) (*cras
 		return nil, fmt.Errorf("read: %w", err)
 	case err != nil:
 		*r = sabotageReport{sabotageDetected, err}
-	case digest.h.Sum64() != want.digest:
-		i := slices.IndexFunc(s.states, func(o *crashState) bool { return o.digest == digest.h.Sum64() })
+	case digest.sum() != want.digest:
+		i := slices.IndexFunc(s.states, func(o *crashState) bool { return o.digest == digest.sum() })
 		if i < 0 || !older {
 			return nil, fmt.Errorf("wrong content, or an older state (%d) that it should not fall back to", i)
 		}
@@ -220,7 +220,7 @@ func (s *sabotageTarget) writeInto(db *DB, state *crashState) error {
 	switch {
 	case err != nil && !typedError(err):
 		return fmt.Errorf("read after writing: %w", err)
-	case err == nil && digest.h.Sum64() != state.digest:
+	case err == nil && digest.sum() != state.digest:
 		return fmt.Errorf("wrong content after writing")
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"syscall"
 )
@@ -108,27 +107,6 @@ func (k simFaultKind) String() string {
 	return [...]string{"none", "before", "short", "flush", "written", "writeback"}[k]
 }
 
-// simVersion is one content of a sector. data is never modified.
-type simVersion struct {
-	data []byte
-	seq  uint64
-	hole bool // not written: the file was cut below the sector
-}
-
-// simSectorState describes a sector whose cached content is not guaranteed to be on the medium.
-type simSectorState struct {
-	no       int64
-	durable  []byte       // on the medium, never modified
-	versions []simVersion // since then, oldest first; the last is what the cache holds
-	dirty    bool         // false: a failed write-back marked it clean, no sync will write it
-}
-
-func (s *simSectorState) copy() *simSectorState {
-	c := *s
-	c.versions = slices.Clone(s.versions)
-	return &c
-}
-
 // simLength is a length that the file had since the last sync; the first one is durable.
 type simLength struct {
 	size int64
@@ -154,10 +132,14 @@ type simDisk struct {
 	fault  func(simCall) simFault
 
 	mu       sync.Mutex
-	live     []byte // never moves; len is the capacity rounded up
+	memory   *simMemory
+	parent   *simDisk // whose memory this disk refers to; nil: none's
+	heirs    int      // disks that refer to this one's memory
+	live     []byte   // never moves; len is the capacity rounded up
 	sizeNow  int64
-	maxSize  int64 // for clearing a recycled buffer
-	cache    map[int64]*simSectorState
+	maxSize  int64             // of live, that may not be poison
+	sectors  []*simSectorState // by number; nil: on the medium as it is in the cache
+	cache    []*simSectorState // those that are not, in any order
 	lengths  []simLength
 	holes    map[int64]bool // pages of the cache without blocks; false: they have some, but not yet for certain
 	seq      uint64
@@ -173,63 +155,6 @@ type simDisk struct {
 }
 
 var _ storage = (*simDisk)(nil)
-
-const simDefaultCapacity = 1 << 20
-
-var simBuffers = sync.Pool{New: func() any {
-	b := make([]byte, simDefaultCapacity)
-	simFill(b, simPoison)
-	return &b
-}}
-
-func simFill(b []byte, c byte) {
-	if len(b) == 0 {
-		return
-	}
-	b[0] = c
-	for n := 1; n < len(b); n *= 2 {
-		copy(b[n:], b[:n])
-	}
-}
-
-// newSimDisk returns an empty disk.
-func newSimDisk(cfg simConfig) *simDisk {
-	if cfg.capacity == 0 {
-		cfg.capacity = simDefaultCapacity
-	}
-	d := &simDisk{cfg: cfg, cache: map[int64]*simSectorState{}, lengths: []simLength{{}}}
-	if cfg.capacity <= simDefaultCapacity {
-		d.live = *simBuffers.Get().(*[]byte)
-	} else {
-		d.live = make([]byte, (cfg.capacity+simPageSize-1)/simPageSize*simPageSize)
-		simFill(d.live, simPoison)
-	}
-	d.remap()
-	return d
-}
-
-// loadSimDisk returns a disk that durably holds image.
-func loadSimDisk(cfg simConfig, image []byte) *simDisk {
-	cfg.capacity = max(cfg.capacity, simDefaultCapacity, int64(len(image)))
-	d := newSimDisk(cfg)
-	copy(d.live, image)
-	d.setSize(int64(len(image)))
-	d.lengths = []simLength{{size: d.sizeNow}}
-	d.remap()
-	return d
-}
-
-// release gives the buffers back. Nothing may use the disk, or a mapping of it, afterwards.
-func (d *simDisk) release() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.live != nil && int64(len(d.live)) == simDefaultCapacity {
-		b := d.live
-		simFill(b[:d.maxSize], simPoison)
-		simBuffers.Put(&b)
-	}
-	d.live, d.cache, d.cur, d.closed = nil, nil, nil, true
-}
 
 // image returns a copy of the cached bytes.
 func (d *simDisk) image() []byte {
@@ -385,7 +310,7 @@ func (d *simDisk) readMedium(p []byte, off int64) (bool, error) {
 	// A direct read first writes dirty pages of its range back, so it sees them; that makes them no more
 	// durable than they were. Sectors wrongly marked clean show what the medium holds.
 	for no := off / simSectorSize; no*simSectorSize < off+int64(len(p)); no++ {
-		if s := d.cache[no]; s != nil && !s.dirty {
+		if s := d.sectors[no]; s != nil && !s.dirty {
 			copy(p[no*simSectorSize-off:], s.durable)
 		}
 	}
@@ -455,8 +380,8 @@ func (d *simDisk) sync() error {
 		d.failFlush(rand.New(rand.NewPCG(f.seed, 3)), func(s *simSectorState) bool { return s.versions[0].seq <= upTo })
 		return f.err
 	}
-	for no := range d.cache {
-		d.persist(no, upTo)
+	for i := len(d.cache) - 1; i >= 0; i-- { // the last one takes the place of one that goes
+		d.persist(d.cache[i].no, upTo)
 	}
 	d.settleLength(upTo)
 	maps.DeleteFunc(d.holes, func(_ int64, bare bool) bool { return !bare })
@@ -502,7 +427,7 @@ func (d *simDisk) truncate(size int64) error {
 	}
 	// The cut sectors turn to zeros for whoever grows the file again; the medium holds them until a sync.
 	if n := d.sizeNow - size; n > 0 {
-		d.putVersion(make([]byte, n), size, true)
+		d.putVersion(simZeros(n), size, true)
 		simFill(d.live[size:d.sizeNow], simPoison)
 	}
 	d.setSize(size)
@@ -515,8 +440,8 @@ func (d *simDisk) punch(off, n int64) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, f := d.enter(simPunch, off, n)
-	if f.err == nil && d.inside("punch", make([]byte, n), off) {
-		c.seq = d.put(make([]byte, n), off)
+	if f.err == nil && d.inside("punch", simZeros(n), off) {
+		c.seq = d.put(simZeros(n), off)
 		d.eachPage(c, func(no int64) {
 			if d.holes == nil {
 				d.holes = map[int64]bool{}
@@ -535,7 +460,7 @@ func (d *simDisk) refill(off, n int64) error {
 	if f.err == nil && d.cfg.full {
 		f.err = syscall.ENOSPC
 	}
-	if f.err == nil && d.inside("refill", make([]byte, n), off) {
+	if f.err == nil && d.inside("refill", simZeros(n), off) {
 		d.eachPage(c, func(no int64) {
 			if d.holes[no] {
 				d.holes[no] = false
@@ -588,182 +513,4 @@ func (d *simDisk) reopen() *simDisk {
 	d.onCall, d.fault = nil, nil
 	d.remap()
 	return d
-}
-
-// ---- the cache
-
-func (d *simDisk) inside(op string, p []byte, off int64) bool {
-	if off%4096 != 0 || len(p)%4096 != 0 {
-		d.violated("%s %d+%d is not made of whole blocks", op, off, len(p))
-	}
-	if off < 0 || off+int64(len(p)) > d.sizeNow {
-		d.violated("%s %d+%d is outside the file of %d", op, off, len(p), d.sizeNow)
-		return false
-	}
-	return true
-}
-
-// cutShort returns what of p a faulty write puts into the cache, and the error to return.
-func (d *simDisk) cutShort(f simFault, p []byte) ([]byte, error) {
-	switch f.kind {
-	case simFailBefore:
-		return nil, f.err
-	case simFailShort:
-		pages := len(p) / simPageSize
-		return p[:rand.New(rand.NewPCG(f.seed, 4)).IntN(max(pages, 1))*simPageSize], f.err
-	}
-	return p, f.err
-}
-
-// put writes p into the cache and records the versions of its sectors.
-func (d *simDisk) put(p []byte, off int64) uint64 { return d.putVersion(p, off, false) }
-
-func (d *simDisk) putVersion(p []byte, off int64, hole bool) uint64 {
-	d.seq++
-	lo, hi := off/simSectorSize, (off+int64(len(p))+simSectorSize-1)/simSectorSize
-	before := bytes.Clone(d.live[lo*simSectorSize : hi*simSectorSize])
-	copy(d.live[off:], p)
-	after := bytes.Clone(d.live[lo*simSectorSize : hi*simSectorSize])
-	for no := lo; no < hi; no++ {
-		at := (no - lo) * simSectorSize
-		s := d.cache[no]
-		if s == nil {
-			s = &simSectorState{no: no, durable: before[at : at+simSectorSize : at+simSectorSize]}
-			d.cache[no] = s
-		}
-		if !s.dirty {
-			s.versions, s.dirty = nil, true
-		}
-		s.versions = append(s.versions, simVersion{after[at : at+simSectorSize : at+simSectorSize], d.seq, hole})
-	}
-	return d.seq
-}
-
-// persist puts the newest version of a dirty sector not younger than upTo on the medium.
-func (d *simDisk) persist(no int64, upTo uint64) {
-	s := d.cache[no]
-	if s == nil || !s.dirty {
-		return
-	}
-	i := 0
-	for i < len(s.versions) && s.versions[i].seq <= upTo {
-		i++
-	}
-	if i == 0 {
-		return
-	}
-	s.durable = s.versions[i-1].data
-	if s.versions = s.versions[i:]; len(s.versions) == 0 {
-		delete(d.cache, no)
-	}
-}
-
-func (d *simDisk) settleLength(upTo uint64) {
-	i := 0
-	for i+1 < len(d.lengths) && d.lengths[i+1].seq <= upTo {
-		i++
-	}
-	d.lengths = d.lengths[i:]
-	if len(d.lengths) == 1 {
-		for no := range d.cache { // cut off durably
-			if no*simSectorSize >= d.sizeNow {
-				delete(d.cache, no)
-			}
-		}
-	}
-}
-
-// lengthAtLeast makes a length durable that covers end, as a durable write must; the file may still be
-// shorter after a crash than it is now. A cut before the write cannot persist without the growth that made room for it.
-func (d *simDisk) lengthAtLeast(end int64) {
-	var lengths []simLength
-	for i, l := range d.lengths {
-		if l.size < end {
-			continue
-		}
-		if i > 0 && d.lengths[i-1].size < end {
-			lengths = append(lengths, simLength{end, d.lengths[i-1].seq})
-		}
-		lengths = append(lengths, l)
-	}
-	if len(lengths) > 0 {
-		d.lengths = lengths
-	}
-}
-
-// sorted returns the sectors of the cache that match, in the order of their first write.
-func (d *simDisk) sorted(match func(*simSectorState) bool) []*simSectorState {
-	var list []*simSectorState
-	for _, s := range d.cache {
-		if match(s) {
-			list = append(list, s)
-		}
-	}
-	slices.SortFunc(list, func(a, b *simSectorState) int {
-		if x, y := a.versions[0].seq, b.versions[0].seq; x != y {
-			return int(int64(x) - int64(y))
-		}
-		return int(a.no - b.no)
-	})
-	return list
-}
-
-// failFlush lets the write of matching dirty sectors fail: each is on the medium in some version, clean in the
-// cache, and some pages of the cache are dropped and read again.
-func (d *simDisk) failFlush(rng *rand.Rand, match func(*simSectorState) bool) {
-	written := []float64{0, 0.5, 0.9, 1}[rng.IntN(4)]
-	evicted := []float64{0, 0.3, 1}[rng.IntN(3)]
-	evict := map[int64]bool{}
-	for _, s := range d.sorted(func(s *simSectorState) bool { return s.dirty && match(s) }) {
-		page := s.no * simSectorSize / simPageSize
-		if _, known := evict[page]; !known {
-			evict[page] = rng.Float64() < evicted
-		}
-		if rng.Float64() < written {
-			s.durable = s.versions[rng.IntN(len(s.versions))].data
-		}
-		s.dirty = false
-		s.versions = s.versions[len(s.versions)-1:]
-		d.dropIf(s, evict[page])
-	}
-}
-
-// dropIf ends the special state of a clean sector when cache and medium agree, after an eviction if evict.
-func (d *simDisk) dropIf(s *simSectorState, evict bool) {
-	last := s.versions[len(s.versions)-1].data
-	inFile := (s.no+1)*simSectorSize <= d.sizeNow
-	if evict && inFile {
-		copy(d.live[s.no*simSectorSize:], s.durable)
-	}
-	if evict || bytes.Equal(last, s.durable) {
-		delete(d.cache, s.no)
-	}
-}
-
-// failWriteBack lets the kernel try in the background to write some dirty pages, and fail.
-func (d *simDisk) failWriteBack(rng *rand.Rand) {
-	dirty := d.sorted(func(s *simSectorState) bool { return s.dirty })
-	if len(dirty) == 0 {
-		return
-	}
-	pages := map[int64]bool{}
-	for range 1 + rng.IntN(3) {
-		pages[dirty[rng.IntN(len(dirty))].no*simSectorSize/simPageSize] = true
-	}
-	if d.lost == nil {
-		d.lost = map[uint64]bool{}
-	}
-	for _, s := range dirty {
-		if pages[s.no*simSectorSize/simPageSize] {
-			d.lost[s.versions[len(s.versions)-1].seq] = true
-		}
-	}
-	d.failFlush(rng, func(s *simSectorState) bool { return pages[s.no*simSectorSize/simPageSize] })
-	d.wbErr = syscall.EIO
-}
-
-func (d *simDisk) takeWriteBackError() error {
-	err := d.wbErr
-	d.wbErr = nil
-	return err
 }
