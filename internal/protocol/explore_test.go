@@ -130,7 +130,7 @@ func TestProtocol(t *testing.T) {
 		return
 	}
 	t.Logf("steps: %v", done)
-	for _, step := range []string{"commit", "append", "appended", "published", "reader begins", "reader ends", "large", "log starts", "log started",
+	for _, step := range []string{"commit", "begin", "shared commit", "unshared commit", "append", "appended", "published", "reader begins", "reader ends", "large", "log starts", "log started",
 		"checkpoint begins", "checkpoint writes", "checkpoint syncs", "checkpoint's meta", "checkpoint done", "close begins", "open", "kill", "power cut",
 		"open syncs", "meta confirmed", "replayed", "recovery syncs", "given up", "failed append", "failed sync", "failed meta", "failed meta of the log",
 		"failed sync at open", "failed sync of the recovery", "failed confirmation", "lost page"} {
@@ -180,6 +180,7 @@ var rules = []struct {
 	{"value durable", oneCrash},
 	{"value pinned", bounds{script: "lvva", crashes: 1, cuts: 1}},
 	{"copied", oneCrash},
+	{"pinned meanwhile", oneCrash},
 	{"rollback", bounds{script: "abva", crashes: 1, cuts: 1}},
 	{"append fails", oneFault},
 	{"sync fails", oneFault},

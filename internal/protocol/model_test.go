@@ -208,6 +208,8 @@ type state struct {
 	previous                                         number
 	runs                                             [4]int8 // the chain
 	next                                             int8    // run that is ready
+	begun                                            bool    // a transaction is at work that found pages to share
+	floor                                            int8    // the newest snapshot that was pinned when it began
 	checkpoint                                       checkpoint
 
 	impossible bool // the step that led here cannot be done: there is no room, or it has to wait

@@ -59,6 +59,39 @@ func (w *world) takeRun(s *state) int8 {
 	return 0
 }
 
+// newestPin is the newest snapshot that somebody may want.
+func (w *world) newestPin(s *state) int8 {
+	if w.without["copied"] {
+		return 0
+	}
+	newest := max(s.published.id, s.visible.id, s.durable.id)
+	if s.checkpoint.phase != idle {
+		newest = max(newest, s.sealed.id)
+	}
+	for _, g := range s.groups[:s.queued] {
+		if g.closed {
+			newest = max(newest, g.end.id)
+		}
+	}
+	return newest
+}
+
+// shares reports whether a transaction that begins now finds a page, of those that it changes, which an earlier one has written and no snapshot has.
+func (w *world) shares(s *state, mark int8) bool {
+	for i, r := range s.tip.leaf {
+		if changes(w.operation(mark), i) && s.unwritten[r.page] != 0 && r.birth > w.newestPin(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// shared reports whether the transaction at work changes a page under its own number: if it was part of no snapshot when the transaction began, and no
+// snapshot was pinned since.
+func (w *world) shared(s *state, r ref) bool {
+	return s.begun && s.unwritten[r.page] != 0 && r.birth > s.floor && (s.floor == w.newestPin(s) || w.without["pinned meanwhile"])
+}
+
 // page returns what the writer sees of a page.
 func (s *state) page(r ref) number {
 	if n := s.unwritten[r.page]; n != 0 {
@@ -92,8 +125,8 @@ func (w *world) apply(s *state, id, mark int8) (v ref, ok bool) {
 			}
 			c.value = v
 		}
-		if w.without["copied"] && s.unwritten[r.page] != 0 {
-			s.unwritten[r.page] = w.number(c) // in place
+		if w.shared(s, r) {
+			s.unwritten[r.page] = w.number(c) // the version before goes
 			continue
 		}
 		page := w.take(s, inTree, id)
@@ -113,6 +146,9 @@ func (w *world) apply(s *state, id, mark int8) (v ref, ok bool) {
 func (w *world) write(s *state, id int8) {
 	for b := range int8(blocks) {
 		if n := s.unwritten[b]; n != 0 && s.pages[b].birth <= id && (s.pages[b].freed == 0 || s.pages[b].freed > id) {
+			if c, was := w.list[n], w.list[s.cache[b]]; s.cache[b] != n && was.kind == c.kind && was.birth == c.birth && was.page == b && !w.without["numbers once"] {
+				w.fail("block %d is written a second time for transaction %d", b, c.birth)
+			}
 			w.put(s, b, w.list[n])
 			s.unwritten[b] = 0
 		}
@@ -171,6 +207,9 @@ func (w *world) steps(s *state) {
 	}
 	if int(s.marks) < len(w.script) {
 		w.commit(s)
+	}
+	if s.begun {
+		return // it has the writer lock
 	}
 	if s.checkpoint.phase == idle && s.log && s.cuts > 0 && s.durable.id != s.tip.id {
 		w.step("checkpoint begins", s, func(s *state) {
@@ -239,17 +278,29 @@ func (w *world) commit(s *state) {
 		w.step("log starts", s, func(s *state) { w.start(s) })
 		return
 	}
-	if s.queued > 0 && !s.groups[s.queued-1].closed && w.without["rollback"] {
+	if !s.begun && s.queued > 0 && !s.groups[s.queued-1].closed && w.without["rollback"] {
 		w.step(fmt.Sprintf("rollback of %d", mark), s, func(s *state) {
 			tip, pages := s.tip, s.pages
 			s.marks = mark
-			w.without["copied"] = true
+			s.begun, s.floor = true, w.newestPin(s)
 			w.apply(s, s.tip.id+1, mark)
-			delete(w.without, "copied")
+			s.begun, s.floor = false, 0
 			s.tip, s.pages = tip, pages
 		})
 	}
-	w.step(fmt.Sprintf("commit %d", mark), s, func(s *state) { w.join(s, mark) })
+	if !s.begun && w.shares(s, mark) {
+		// Between its begin and its end others may begin to want what it shares.
+		w.step(fmt.Sprintf("begin %d", mark), s, func(s *state) { s.begun, s.floor = true, w.newestPin(s) })
+		return
+	}
+	name := "commit"
+	switch {
+	case s.begun && s.floor == w.newestPin(s):
+		name = "shared commit"
+	case s.begun:
+		name = "unshared commit"
+	}
+	w.step(fmt.Sprintf("%s %d", name, mark), s, func(s *state) { w.join(s, mark) })
 }
 
 // join has a transaction join the open group.
@@ -286,6 +337,7 @@ func (w *world) join(s *state, mark int8) {
 	}
 	g.count++
 	g.end = s.tip
+	s.begun, s.floor = false, 0
 	s.marks = mark
 	s.order = s.order.with(mark)
 	if w.without["seen when durable"] {
