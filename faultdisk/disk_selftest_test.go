@@ -112,12 +112,18 @@ func TestDisk_Faults(t *testing.T) {
 	require.Len(t, parts, 2)
 }
 
-// Ensures that the disk's first block, and no other, is written as a whole.
-func TestDisk_FirstBlock(t *testing.T) {
-	p := piece{1024, make([]byte, whole)}
-	var ends []int64
-	for _, s := range p.sectors() {
-		ends = append(ends, s.offset+int64(len(s.data)))
+// Ensures that the blocks of the superblocks, and no others, are written as a whole.
+func TestDisk_Whole(t *testing.T) {
+	d := newDisk(nil)
+	ends := func(offset int64) (ends []int64) {
+		for _, s := range d.sectors(piece{offset, make([]byte, wholeSize)}) {
+			ends = append(ends, s.offset+int64(len(s.data)))
+		}
+		return ends
 	}
-	require.Equal(t, []int64{4096, 4608, 5120}, ends)
+	require.Equal(t, []int64{4096, 4608, 5120}, ends(1024))
+	d.whole = []int64{0, 64 << 10}
+	require.Equal(t, []int64{4096, 4608, 5120}, ends(1024))
+	require.Len(t, ends(4096), 8)
+	require.Equal(t, []int64{64<<10 - 512, 64 << 10, 67 << 10}, ends(63<<10))
 }

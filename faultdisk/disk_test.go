@@ -29,6 +29,7 @@ type disk struct {
 	lies       bool
 	fault      Fault
 	rng        *rand.Rand // of the fault
+	whole      []int64    // where the blocks are that are written as a whole
 	counts     Counts
 }
 
@@ -40,9 +41,10 @@ type piece struct {
 
 const sectorSize = 512
 
-// whole is how many bytes at the disk's beginning are written together. ext4 has its superblock there, of two sectors with one checksum, which it
-// writes outside of its journal: on a disk that tears those two apart the file system itself is lost ("invalid superblock checksum").
-const whole = 4096
+// wholeSize is the length of the blocks that are written as a whole: those with the superblocks of the file system. ext4 has its own in the first one, two
+// sectors with one checksum, which it writes outside of its journal, btrfs in eight sectors 64 KiB from the beginning: on a disk that tears them apart the file
+// system itself is lost ("invalid superblock checksum").
+const wholeSize = 4096
 
 // Fault is how a disk fails.
 type Fault struct {
@@ -64,7 +66,7 @@ type Counts struct {
 
 // newDisk returns a disk with an image on its medium.
 func newDisk(image []byte) *disk {
-	d := &disk{}
+	d := &disk{whole: []int64{0}}
 	d.awake.L = &d.mu
 	d.load(image)
 	return d
@@ -150,7 +152,7 @@ func (d *disk) write(generation int, b []byte, offset int64) syscall.Errno {
 	d.counts.Writes++
 	if d.fails(&d.fault.Write) {
 		d.counts.FailedWrites++
-		for _, s := range p.sectors() {
+		for _, s := range d.sectors(p) {
 			if d.rng.IntN(2) == 0 {
 				d.add(s)
 			}
@@ -168,11 +170,11 @@ func (d *disk) add(p piece) {
 }
 
 // sectors are the parts of a write that the disk writes one by one.
-func (p piece) sectors() (parts []piece) {
+func (d *disk) sectors(p piece) (parts []piece) {
 	for len(p.data) > 0 {
 		n := sectorSize - int(p.offset%sectorSize)
-		if p.offset < whole {
-			n = whole - int(p.offset)
+		if slices.Contains(d.whole, p.offset&^(wholeSize-1)) {
+			n = wholeSize - int(p.offset%wholeSize)
 		}
 		n = min(n, len(p.data))
 		parts = append(parts, piece{p.offset, p.data[:n]})
@@ -224,7 +226,7 @@ func (d *disk) flush(generation int) syscall.Errno {
 func (d *disk) flushPart() {
 	var kept []piece
 	for _, p := range d.unsynced {
-		for _, s := range p.sectors() {
+		for _, s := range d.sectors(p) {
 			switch d.rng.IntN(4) {
 			case 0:
 				if d.fault.Sticky {
@@ -299,7 +301,7 @@ func (d *disk) cut(seed uint64) (generation int) {
 	keep, tear := []int{0, 10, 50, 90, 100}[rng.IntN(5)], []int{0, 10, 100}[rng.IntN(3)]
 	for _, i := range order {
 		kept, torn := rng.IntN(100) < keep, rng.IntN(100) < tear
-		for _, s := range pieces[i].sectors() {
+		for _, s := range d.sectors(pieces[i]) {
 			d.counts.Unsynced++
 			if kept && !(torn && rng.IntN(2) == 0) {
 				d.counts.Kept++

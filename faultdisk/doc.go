@@ -2,7 +2,7 @@
 //
 // The disk is a file that a FUSE program of these tests serves (disk_test.go, serve_linux_test.go). It has a volatile cache: what was
 // written and not synced may be lost, in any part and any order, when its power is cut; and writes and syncs of it can fail. The kernel takes
-// the file for a disk through a loop device and has ext4 or xfs on it, with their own journals, page cache and write-back. On that a
+// the file for a disk through a loop device and has ext4, xfs or btrfs on it, with their own journals, page cache and write-back. On that a
 // process writes to a store, until the disk stops. What is left is mounted again, as after a power cut, and the store must hold
 // every transaction that was acknowledged.
 //

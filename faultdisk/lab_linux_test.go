@@ -62,6 +62,9 @@ func newLab(t *testing.T, f fileSystem, seed uint64) *lab {
 	require.NoError(t, os.Mkdir(l.served, 0o700))
 	require.NoError(t, os.Mkdir(l.mounted, 0o700))
 	l.startDisk()
+	if f.super != nil {
+		l.tell("Whole", f.super, &Nothing{})
+	}
 	return l
 }
 
@@ -116,6 +119,9 @@ func (l *lab) counts() (n Counts) {
 // newStore begins with a new file system and no store.
 func (l *lab) newStore() {
 	l.end()
+	if l.fs.unique && l.total.stores > 0 {
+		l.image = l.fs.image(l.t, l.work, l.fs.size)
+	}
 	l.tell("Load", l.image, &l.generation)
 	l.round = killtest.Round{Config: l.round.Config, File: filepath.Join(l.mounted, "store.alder"), PageSize: 4096 << l.rng.IntN(4)}
 	l.verifier = killtest.NewVerifier(l.round.Config)

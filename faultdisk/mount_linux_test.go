@@ -93,14 +93,16 @@ type fileSystem struct {
 	spare   int64    // how much must be free there for a store to go on
 	format  []string // the command that makes one, without the file; none for tmpfs
 	options string   // of mount
+	super   []int64  // blocks of 4 KiB with superblocks; nil: the first one
+	unique  bool     // the kernel remembers those that it has mounted, and refuses an older state of one: each store needs a new one
 }
 
 var (
 	ext4 = fileSystem{"ext4", 128 << 20, 24 << 20, 2 << 20,
-		[]string{"mkfs.ext4", "-q", "-F", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"}, "errors=remount-ro"}
-	xfs   = fileSystem{"xfs", 320 << 20, 320 << 20, 2 << 20, []string{"mkfs.xfs", "-q", "-f", "-K"}, "nouuid"}
-	btrfs = fileSystem{"btrfs", 256 << 20, 128 << 20, 10 << 20, []string{"mkfs.btrfs", "-q", "-f", "-K"}, "defaults"}
-	tmpfs = fileSystem{"tmpfs", 256 << 20, 24 << 20, 2 << 20, nil, "defaults"}
+		[]string{"mkfs.ext4", "-q", "-F", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"}, "errors=remount-ro", nil, false}
+	xfs   = fileSystem{"xfs", 320 << 20, 320 << 20, 2 << 20, []string{"mkfs.xfs", "-q", "-f", "-K"}, "nouuid", nil, false}
+	btrfs = fileSystem{"btrfs", 256 << 20, 128 << 20, 10 << 20, []string{"mkfs.btrfs", "-q", "-f", "-K"}, "defaults", []int64{64 << 10, 64 << 20}, true}
+	tmpfs = fileSystem{"tmpfs", 256 << 20, 24 << 20, 2 << 20, nil, "defaults", nil, false}
 )
 
 // need skips a test on a machine that lacks what a file system of this kind needs.

@@ -79,14 +79,14 @@ func cutPower(l *lab, cuts int, part string) error {
 // Ensures that a store on a real file system loses no acknowledged transaction, and has none in part, when the power of its disk is cut at any
 // moment: while it is created, opened, written to, and while the file system recovers from the cut before.
 func TestPowerCut(t *testing.T) {
-	for _, f := range []fileSystem{ext4, xfs} {
+	for _, f := range []fileSystem{ext4, xfs, btrfs} {
 		t.Run(f.name, func(t *testing.T) {
 			l := newLab(t, f, seed(t))
 			require.NoError(t, cutPower(l, times(*cutsFlag, 25, 10), "writer"))
 			n := l.counts()
 			t.Logf("%d power cuts, %d of them while the file system recovered, of %d stores; %d transactions acknowledged, %d keys verified; the disk has seen %d writes and %d flushes, %d of %d sectors that were not flushed reached the medium; %d file systems lost",
 				l.total.cuts, l.total.inMount, l.total.stores, l.total.transactions, l.total.keys, n.Writes, n.Flushes, n.Kept, n.Unsynced, l.total.lost)
-			counted(t, "C1", "power cuts of a disk under ext4 and xfs", l.total.cuts)
+			counted(t, "C1", "power cuts of a disk under ext4, xfs and btrfs", l.total.cuts)
 			require.Positive(t, l.total.transactions)
 			require.Positive(t, n.Flushes, "syncs of the file system do not reach the disk: nothing was tested")
 			require.Positive(t, n.Kept)
@@ -107,6 +107,7 @@ func TestPowerCut_Notices(t *testing.T) {
 	}{
 		{name: "a store that acknowledges before it syncs", fs: ext4, part: "hasty"},
 		{name: "the same on xfs", fs: xfs, part: "hasty"},
+		{name: "the same on btrfs", fs: btrfs, part: "hasty"},
 		{name: "a file system that does not flush", fs: withoutBarriers, part: "writer"},
 		{name: "a disk that does not do what it is told to flush", fs: xfs, part: "writer", lies: true},
 	} {

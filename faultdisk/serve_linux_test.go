@@ -173,6 +173,15 @@ func (c *Control) Lie(lies bool, _ *Nothing) error {
 	return nil
 }
 
+// Whole says which blocks are written as a whole.
+func (c *Control) Whole(blocks []int64, _ *Nothing) error {
+	c.told <- struct{}{}
+	c.disk.mu.Lock()
+	defer c.disk.mu.Unlock()
+	c.disk.whole = blocks
+	return nil
+}
+
 // Counts says what the disk has done.
 func (c *Control) Counts(_ Nothing, n *Counts) error {
 	c.told <- struct{}{}
