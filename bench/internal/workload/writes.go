@@ -3,6 +3,7 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"sync/atomic"
 
 	"github.com/alderdb/alder/bench/internal/data"
@@ -44,8 +45,19 @@ type putWorker struct {
 	bytes   atomic.Int64 // of the keys and values acknowledged
 }
 
-// versionsPerWorker keeps the versions that different goroutines write apart.
-const versionsPerWorker = 1 << 32
+// The versions that different goroutines and different trials write are kept apart: trials of a round wear the same store, and SQLite writes
+// nothing for a value that is there already.
+const (
+	versionsPerWorker = 1 << 32
+	workersPerTrial   = 1 << 12
+)
+
+// firstVersion is the one before the first that a goroutine of the trial writes.
+func (t *Trial) firstVersion(worker int) uint64 {
+	h := fnv.New32a()
+	fmt.Fprint(h, t.Workload, "#", t.Rep)
+	return (uint64(h.Sum32())*workersPerTrial + uint64(worker%(workersPerTrial-1)+1)) * versionsPerWorker
+}
 
 func (t *Trial) writers(store engine.Store, n int) ([]*putWorker, error) {
 	var workers []*putWorker
@@ -59,7 +71,7 @@ func (t *Trial) writers(store engine.Store, n int) ([]*putWorker, error) {
 			return nil, err
 		}
 		workers = append(workers, &putWorker{
-			set: t.Set, writer: writer, pick: pick, version: uint64(i+1) * versionsPerWorker,
+			set: t.Set, writer: writer, pick: pick, version: t.firstVersion(i),
 		})
 	}
 	return workers, nil
@@ -191,6 +203,10 @@ func (t *Trial) reachedDisk(commits, payload int64) error {
 	}
 	if t.disk.WriteCache == "write back" && s.Disk.Flushes == 0 {
 		return errors.New(NotDurable + ": the disk's write-back cache was never flushed")
+	}
+	// One goroutine waits for each of its commits, so none can share a flush with another.
+	if alone := t.Params.Goroutines == 1; t.disk.WriteCache == "write back" && alone && float64(s.Disk.Flushes) < 0.9*float64(commits) {
+		return fmt.Errorf(NotDurable+": %d commits by one goroutine, and the disk's write-back cache was flushed %d times", commits, s.Disk.Flushes)
 	}
 	return nil
 }
