@@ -12,7 +12,7 @@ import (
 //
 // ReaderInfo, Space and SalvageReport had them as an int.
 func TestTransactionNumbers_Wide(t *testing.T) {
-	const number = 1<<40 + 7
+	const number uint64 = 1<<40 + 7
 	path := filepath.Join(t.TempDir(), "store")
 	db, err := Open(path, 0o600, nil)
 	require.NoError(t, err)
@@ -25,22 +25,22 @@ func TestTransactionNumbers_Wide(t *testing.T) {
 	}
 	put()
 	require.NoError(t, db.Close())
-	renumber(t, path, number)
+	renumber(t, path, txid(number))
 
 	report, err := Salvage(t.Context(), path, nil, nil)
 	require.NoError(t, err)
-	require.EqualValues(t, number, report.TxID)
+	require.Equal(t, number, report.TxID)
 
 	db, err = Open(path, 0o600, &Options{NoAutoShrink: true})
 	require.NoError(t, err)
 	tx, err := db.Begin(false)
 	require.NoError(t, err)
-	require.EqualValues(t, number, tx.Snapshot().TxID)
-	require.EqualValues(t, number, db.Readers()[0].TxID)
+	require.Equal(t, number, tx.Snapshot().TxID)
+	require.Equal(t, number, db.Readers()[0].TxID)
 	put()
 	put()
 	space := db.Space()
-	require.EqualValues(t, number+2, space.TxID)
+	require.Equal(t, number+2, space.TxID)
 	require.EqualValues(t, 2, space.Behind)
 	require.NoError(t, tx.Rollback())
 	require.NoError(t, db.Close())
