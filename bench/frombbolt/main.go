@@ -1,6 +1,6 @@
 // Command frombbolt copies a bbolt database into a new alder store:
 //
-//	go -C bench run ./frombbolt OLD.db NEW.alder
+//	cd bench && go run ./frombbolt /abs/OLD.db /abs/NEW.alder
 //
 // OLD is opened read-only; nobody may have it open for writing. NEW must not exist, and appears when it is complete.
 package main
