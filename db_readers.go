@@ -129,7 +129,7 @@ func (db *DB) WatchReaders(w ReaderWatch) (stop func()) {
 		if w.OnOld == nil {
 			w.OnOld = func(r ReaderInfo) { db.warnReader("alder: a read transaction has been open for long", r) }
 		}
-		reported := map[weak.Pointer[readerSlot]]uint64{} // weak: see waitForEnd
+		var reported reportedReaders
 		var look func()
 		look = func() {
 			select {
@@ -140,7 +140,9 @@ func (db *DB) WatchReaders(w ReaderWatch) (stop func()) {
 			if stopped.Load() {
 				return
 			}
-			for _, r := range db.oldReaders(w.MaxAge, reported) {
+			var old []ReaderInfo
+			old, reported = db.oldReaders(w.MaxAge, reported)
+			for _, r := range old {
 				w.OnOld(r)
 			}
 			time.AfterFunc(max(w.MaxAge/4, time.Millisecond), look)
@@ -155,19 +157,25 @@ func (db *DB) WatchReaders(w ReaderWatch) (stop func()) {
 	}
 }
 
-// oldReaders returns the readers that are older than age and not in reported, and puts them there.
-func (db *DB) oldReaders(age time.Duration, reported map[weak.Pointer[readerSlot]]uint64) []ReaderInfo {
+// reportedReaders are those that are open and have been reported, by slot; weak: see waitForEnd.
+type reportedReaders map[weak.Pointer[readerSlot]]uint64
+
+// oldReaders returns the readers that are older than age and not in reported, and what has been reported then: those that have ended are no more in it.
+func (db *DB) oldReaders(age time.Duration, reported reportedReaders) ([]ReaderInfo, reportedReaders) {
 	pg := db.pager
+	now := reportedReaders{}
 	old := slices.DeleteFunc(pg.readers.open(), func(r reader) bool {
-		return time.Since(r.since) < age || reported[weak.Make(r.slot)] == r.begun
+		if time.Since(r.since) < age {
+			return true
+		}
+		slot := weak.Make(r.slot)
+		now[slot] = r.begun
+		return reported[slot] == r.begun
 	})
 	if len(old) == 0 {
-		return nil
+		return nil, now
 	}
-	for _, r := range old {
-		reported[weak.Make(r.slot)] = r.begun
-	}
-	return pg.readerInfos(old)
+	return pg.readerInfos(old), now
 }
 
 func (db *DB) warnDropped(r reader) {

@@ -183,3 +183,51 @@ func TestTx_Block(t *testing.T) {
 	require.Zero(t, db.Stats().OpenTxN)
 	require.NoError(t, db.Close())
 }
+
+// Ensures that what a watch has reported is forgotten when the readers end: a program with many old readers had a watch that grew for as long as it ran.
+func TestDB_WatchReaders_Forgets(t *testing.T) {
+	db, err := OpenMemory(nil)
+	require.NoError(t, err)
+	defer db.Close()
+	var reported reportedReaders
+	for range 5 {
+		var open []*Tx
+		for range 100 {
+			tx, err := db.Begin(false)
+			require.NoError(t, err)
+			open = append(open, tx)
+		}
+		var old []ReaderInfo
+		old, reported = db.oldReaders(0, reported)
+		require.Len(t, old, 100)
+		old, reported = db.oldReaders(0, reported)
+		require.Empty(t, old, "they were reported before")
+		require.Len(t, reported, 100)
+		for _, tx := range open {
+			require.NoError(t, tx.Rollback())
+		}
+		_, reported = db.oldReaders(0, reported)
+		require.Empty(t, reported)
+	}
+}
+
+// Ensures that a commit that has happened is no error because memory could not be given back afterwards; a rollback says so.
+func TestTx_Commit_MemoryStays(t *testing.T) {
+	db, err := OpenMemory(nil)
+	require.NoError(t, err)
+	defer db.Close()
+	fail := func(tx *Tx) error {
+		tx.w.puts.memory = make([]byte, 100)[1:] // no mapping
+		_, err := tx.CreateBucketIfNotExists([]byte("b"))
+		return err
+	}
+	require.NoError(t, db.Update(fail))
+	require.NoError(t, db.View(func(tx *Tx) error {
+		require.NotNil(t, tx.Bucket([]byte("b")))
+		return nil
+	}))
+	tx, err := db.Begin(true)
+	require.NoError(t, err)
+	require.NoError(t, fail(tx))
+	require.Error(t, tx.Rollback())
+}

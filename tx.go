@@ -549,7 +549,9 @@ func (tx *Tx) end(committed bool) error {
 		}
 	}
 	pg.dirty.reset()
-	err = errors.Join(err, tx.w.puts.release(pg.ws))
+	if e := tx.w.puts.release(pg.ws); e != nil && !committed {
+		err = errors.Join(err, e) // what has happened has, though memory could not be given back
+	}
 	pg.ws.evicted++
 	if cap(tx.w.changes) <= maxKeptChanges && cap(tx.w.freed) <= maxKeptChanges {
 		pg.changes, pg.freed = tx.w.changes, tx.w.freed
