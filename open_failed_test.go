@@ -23,6 +23,8 @@ func (d forgetfulDisk) dropCache() error {
 	return nil
 }
 
+func (d forgetfulDisk) keepInMemory() error { return nil }
+
 // Ensures that an open after a failure goes on from a meta page that is on the medium, and that no crash in the open or in the first commits after it
 // loses what was acknowledged.
 //

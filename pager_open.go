@@ -57,6 +57,11 @@ func (pg *pager) recover() error {
 	if err != nil {
 		return err
 	}
+	if st, ok := pg.st.(cachedStorage); ok && !pg.opts.readOnly {
+		if err := st.keepInMemory(); err != nil {
+			return err
+		}
+	}
 	m := c.meta
 	if m.fileLength > pg.st.size() {
 		return corrupt(pgid(c.slot), "meta: file length is %d, but the file has only %d bytes: it was truncated", m.fileLength, pg.st.size())

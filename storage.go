@@ -89,6 +89,10 @@ type mapping struct {
 
 // cachedStorage is a storage over a page cache that can be told to forget.
 type cachedStorage interface {
-	// dropCache lets the system forget all that it has cached of the file and can read again. It must come before the mapping is used.
+	// dropCache lets the system forget all that it has cached of the file and can read again. It must come before the mapping is used, and before
+	// keepInMemory.
 	dropCache() error
+
+	// keepInMemory keeps what is cached in memory, if that was asked for when the storage was opened.
+	keepInMemory() error
 }

@@ -41,6 +41,7 @@ type fileStorage struct {
 	direct    *os.File // reads past the page cache; opened by the first readMedium
 	directBuf []byte
 	notDirect bool // there are no direct reads here
+	kept      bool // pages are locked in memory, if that was asked for
 
 	syncing sync.Mutex // without synchronous descriptors: of syncs, as one at a time goes through a durableFile
 
@@ -267,10 +268,16 @@ func (s *fileStorage) room(size int64) int64 {
 	}
 }
 
+// keepInMemory locks the pages in memory from now on, if that was asked for. Before, the system can still be told to forget what it has cached of them.
+func (s *fileStorage) keepInMemory() error {
+	s.kept = true
+	return s.lockPages(s.mapping(), 0, s.size())
+}
+
 // lockPages keeps the pages of m from offset from to offset to in memory, if that was asked for.
 func (s *fileStorage) lockPages(m *mapping, from, to int64) error {
 	from = from / osPageSize * osPageSize
-	if !s.opts.mlock || from >= to {
+	if !s.opts.mlock || !s.kept || from >= to {
 		return nil
 	}
 	if err := lockMemory(m.data[from:to]); err != nil {

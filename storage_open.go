@@ -82,11 +82,10 @@ func newFileStorage(path string, f *os.File, o fileOptions) (_ *fileStorage, cre
 	s.current.Store(m)
 	s.length.Store(size)
 	s.physical = size
-	if err := s.lockPages(m, 0, size); err != nil {
-		return fail(err)
-	}
 	if !o.readOnly {
 		s.openSynchronous()
+	} else if err := s.keepInMemory(); err != nil {
+		return fail(err)
 	}
 	return s, size == 0 && !o.readOnly, nil
 }

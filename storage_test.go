@@ -659,6 +659,7 @@ func TestFileStorage_Mlock(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		// Nothing is there to be locked in an empty file; growth tells.
 		require.NoError(t, err)
+		require.NoError(t, s.keepInMemory())
 		require.ErrorIs(t, s.grow(testBlock), errors.ErrUnsupported)
 		require.Zero(t, s.size())
 		require.NoError(t, s.close())
@@ -666,6 +667,7 @@ func TestFileStorage_Mlock(t *testing.T) {
 	}
 	require.NoError(t, err)
 	defer s.close()
+	require.NoError(t, s.keepInMemory())
 	before, known := lockedBytes()
 	if err := s.grow(8 * osPageSize); err != nil {
 		t.Skipf("this process may not lock memory: %v", err)
@@ -678,6 +680,28 @@ func TestFileStorage_Mlock(t *testing.T) {
 	if after, _ := lockedBytes(); known {
 		require.Equal(t, before, after)
 	}
+}
+
+// Ensures that nothing of a file that is opened for writing is locked in memory before the cache may have to be dropped: pages that are locked cannot be. (They were, from the
+// open on, so that a store with Options.Mlock believed after a failure what the system had in memory.)
+func TestFileStorage_MlockAfterDropCache(t *testing.T) {
+	path := filepath.Join(storageDir(t), "store")
+	require.NoError(t, os.WriteFile(path, make([]byte, 16*osPageSize), 0o600))
+	before, known := lockedBytes()
+	if !known {
+		t.Skip("the system does not tell what is locked")
+	}
+	s, _, err := openFileStorage(path, 0o600, fileOptions{mlock: true})
+	require.NoError(t, err)
+	defer s.close()
+	require.NoError(t, s.dropCache())
+	after, _ := lockedBytes()
+	require.Equal(t, before, after)
+	if err := s.keepInMemory(); err != nil {
+		t.Skipf("this process may not lock memory: %v", err)
+	}
+	after, _ = lockedBytes()
+	require.Equal(t, before+16*osPageSize, after)
 }
 
 // lockedBytes is how much memory this process has locked, if the system tells.
