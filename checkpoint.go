@@ -165,6 +165,9 @@ func (pg *pager) completeCheckpoint(c *checkpointRun) error {
 	pg.publishMu.Lock()
 	c.bytes += int64(len(pg.unwritten.due(c.state.id, nil)) << pg.shift)
 	err := pg.writeDue(c.state.id)
+	if err == nil {
+		pg.publishWritten(c.state)
+	}
 	pg.publishMu.Unlock()
 	if err != nil {
 		return err
@@ -181,6 +184,14 @@ func (pg *pager) completeCheckpoint(c *checkpointRun) error {
 		return err
 	}
 	return pg.completeMeta(c)
+}
+
+// publishWritten publishes the state of a checkpoint, whose pages are in the file, if it is newer than the published one. Nobody may ever ask for it, but
+// in a store that is only written what was published when somebody read last would keep its pages for good. The caller has publishMu.
+func (pg *pager) publishWritten(s state) {
+	if now := pg.published.Load(); now != nil && s.id > now.id && uint64(s.id) <= pg.visible.Load() {
+		pg.publish(s)
+	}
 }
 
 const (

@@ -47,24 +47,61 @@ func (f *faultyCommits) filled(tx *Tx, n int) {
 	require.NoError(f.t, checkWhole(tx))
 }
 
-// Ensures that a reader that has looked which state it wants, and is then held up while others commit and make checkpoints, still finds the
-// published snapshot whole, on which it may begin.
+// Ensures that a reader that has looked which state it wants, and is then held up while others commit, still finds the published snapshot whole, on which it may
+// begin: the one of the last reader, or that of a checkpoint since.
 func TestReaders_BeginLate(t *testing.T) {
 	f := newFaultyCommits(t, Options{})
+	pg := f.db.pager
+	late := func(want int) {
+		now := pg.visible.Swap(uint64(pg.published.Load().id)) // as it was when the reader looked
+		tx, err := f.db.Begin(false)
+		pg.visible.Store(now)
+		require.NoError(t, err)
+		f.filled(tx, want)
+		require.NoError(t, tx.Rollback())
+	}
+	f.fill(0)
+	pg.checkpointInBackground()
 	f.fill(1)
 	require.NoError(t, f.db.View(func(tx *Tx) error { f.filled(tx, 1); return nil }))
-	f.db.pager.eager.Store(0) // no commit brings the next states into the file by itself
+	pg.eager.Store(0) // no commit brings the next states into the file by itself
 	for n := 2; n < 8; n++ {
 		f.fill(n)
-		f.db.pager.checkpointInBackground()
 	}
+	late(1)
+	pg.checkpointInBackground()
+	require.Equal(t, pg.durable.txid, pg.published.Load().id)
+	for n := 8; n < 14; n++ {
+		f.fill(n)
+	}
+	late(7)
+	f.close()
+}
+
+// Ensures that a store that nobody reads any more does not keep what its last reader could see: a checkpoint publishes its own state. (The pages of the last
+// snapshot that somebody had read were kept for as long as the store was open, up to once all that it holds.)
+func TestCheckpoint_LetsGoOfPublished(t *testing.T) {
+	f := newFaultyCommits(t, Options{})
 	pg := f.db.pager
-	now := pg.visible.Swap(uint64(pg.published.Load().id)) // as it was when the reader looked
-	tx, err := f.db.Begin(false)
-	pg.visible.Store(now)
-	require.NoError(t, err)
-	f.filled(tx, 1)
-	require.NoError(t, tx.Rollback())
+	f.fill(1)
+	pg.checkpointInBackground()
+	f.fill(2)
+	require.NoError(t, f.db.View(func(tx *Tx) error { f.filled(tx, 2); return nil }))
+	pg.eager.Store(0)
+	for n := 3; n < 6; n++ {
+		f.fill(n)
+		pg.checkpointInBackground()
+	}
+	require.NoError(t, f.db.Update(func(*Tx) error { return nil }))
+	pg.writing <- struct{}{}
+	require.NoError(t, pg.reclaim())
+	pending := 0
+	for _, r := range pg.fl.allPending() {
+		pending += r.n
+	}
+	pg.unlock()
+	require.Less(t, pending, 5, "a page of the map, and what the last transaction gave up")
+	require.NoError(t, f.db.View(func(tx *Tx) error { f.filled(tx, 5); return nil }))
 	f.close()
 }
 
