@@ -266,6 +266,9 @@ func (db *DB) BeginContext(ctx context.Context, writable bool) (*Tx, error) {
 	if err := db.pager.writable(); err != nil {
 		return nil, err
 	}
+	if err := db.pager.holdBack(ctx); err != nil {
+		return nil, err
+	}
 	if err := db.pager.lock(ctx); err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ const modulePath = "github.com/alderdb/alder"
 var rooms = [][]string{
 	{"doc"},
 	{"compact", "changes", "diff_apply", "salvage salvage_source salvage_walk salvage_orphans salvage_log"},
-	{"db batch options recover db_readers db_space shrink shrink_walk shrink_auto shrink_punch"},
+	{"db batch options recover db_readers db_space shrink shrink_walk shrink_move shrink_auto shrink_punch"},
 	{"copy", "check damage", "inspect", "multiget", "diff diff_stream diff_write"},
 	{"bucket bucket_nested bucket_children bucket_write bucket_buffer bucket_replay cursor cursor_ahead iter"}, // a cursor knows its bucket, which makes cursors
 	{"tx tx_commit tx_share tx_run durability"},

@@ -75,8 +75,11 @@ type pager struct {
 	untold     atomic.Pointer[untold]   // the same, until it has been told
 	writer     atomic.Bool              // a transaction has the writer lock
 	verified   atomic.Pointer[verifiedPages]
-	eager      atomic.Int32 // see materializeEagerly
-	writingOut atomic.Bool  // unwritten pages are being written in the background
+	eager      atomic.Int32  // see materializeEagerly
+	writingOut atomic.Bool   // unwritten pages are being written in the background
+	front      atomic.Uint64 // pages from here on are to be free soon, for the store becomes shorter; 0: it does not
+	overdrawn  atomic.Int64  // how many such pages were taken since a transaction was held back for that
+	held       atomic.Int64  // for how long
 	readers    readerTable
 	telling    sync.RWMutex // held for reading by durable writes until an error is known to all; see sync
 	freeN      atomic.Int64 // of the freelist, as of the last commit

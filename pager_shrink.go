@@ -3,6 +3,7 @@ package alder
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // What a store that becomes shorter needs below the trees: how short it can be, a checkpoint whose log and free map lie in front, and the cut.
@@ -197,26 +198,71 @@ func (pg *pager) lowerTail(least pgid) error {
 	return nil
 }
 
-// cutStep is the number of bytes by which a file is cut at a time: the system keeps everybody waiting meanwhile who writes to the file, or reads a
-// page of it for the first time.
-const cutStep = 8 << 20
+// holdBack lets a write transaction begin a little later if the last ones have taken pages behind the place where a store that becomes shorter is to end, and each
+// time by more. What a writer replaces is in use until the next checkpoint, so one at full speed takes new room as fast as a shrink makes it
+// free; as long as he finds some in front, he does not wait.
+func (pg *pager) holdBack(ctx context.Context) error {
+	if pg.overdrawn.Load() == 0 {
+		return nil
+	}
+	pages := pg.overdrawn.Swap(0)
+	if pages == 0 {
+		return nil // somebody else is held back
+	}
+	d := min(max(time.Duration(pages)*holdPage, 2*time.Duration(pg.held.Load()), holdLeast), holdMost)
+	pg.held.Store(int64(d))
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// How much later: for each page, at first, and at most.
+const (
+	holdPage  = time.Millisecond / 32
+	holdLeast = time.Millisecond
+	holdMost  = 10 * time.Millisecond
+)
+
+// Bytes by which a file is cut at a time: the system keeps everybody waiting meanwhile who writes to the file, or reads a page of it for the first time. How long
+// that takes depends on the file system and on the disk, so a step follows from the time of the last one.
+const (
+	cutFirst = 1 << 20
+	cutLeast = 256 << 10
+	cutMost  = 16 << 20
+)
 
 // cutFile cuts what is behind the high water mark, of the store and of the durable meta, off the file.
 func (pg *pager) cutFile(ctx context.Context) error {
-	for {
+	for step := int64(cutFirst); ; {
 		if err := pg.lockIdle(ctx); err != nil {
 			return err
 		}
-		more, err := pg.cutSome()
+		begun := time.Now()
+		c, more, err := pg.cutSome(step)
+		took := time.Since(begun)
 		pg.unlock()
+		if c != nil {
+			err = pg.shorten(c)
+		}
 		if err != nil || !more {
 			return err
+		}
+		switch {
+		case c != nil: // nothing was cut
+		case took > pg.opts.shrinkTime:
+			step = max(step/2, cutLeast)
+		case took < pg.opts.shrinkTime/4:
+			step = min(2*step, cutMost)
 		}
 	}
 }
 
-// cutSome is one step of cutFile. The caller has the writer lock, and no checkpoint is under way.
-func (pg *pager) cutSome() (more bool, err error) {
+// cutSome is one step of cutFile. The caller has the writer lock, and no checkpoint is under way. If a meta with the shorter length must be durable
+// first, it returns a checkpoint that only does that, for shorten.
+func (pg *pager) cutSome(step int64) (c *checkpointRun, more bool, err error) {
 	pg.commitMu.Lock()
 	m := pg.durable
 	pg.commitMu.Unlock()
@@ -226,23 +272,38 @@ func (pg *pager) cutSome() (more bool, err error) {
 	}
 	size := pg.st.size()
 	if size <= end {
-		return false, nil
+		return nil, false, nil
 	}
 	if err := pg.checkRemoved(); err != nil {
-		return false, err
+		return nil, false, err
 	}
 	if m.fileLength > end && !pg.opts.volatile {
-		m.sequence++
-		m.fileLength = end
-		if err := pg.writeMeta(m); err != nil {
-			return false, err
-		}
+		c = &checkpointRun{fileLength: end, done: make(chan struct{})}
+		pg.commitMu.Lock()
+		pg.running = c
+		pg.commitMu.Unlock()
+		return c, true, nil
 	}
-	next := max(end, size-cutStep)
+	next := max(end, size-step)
 	if err := pg.st.truncate(next); err != nil {
-		return false, fmt.Errorf("cutting the store to %d bytes: %w", next, err)
+		return nil, false, fmt.Errorf("cutting the store to %d bytes: %w", next, err)
 	}
-	return next > end, nil
+	return nil, next > end, nil
+}
+
+// shorten writes the durable meta once more, with the length of c. Nobody has to wait for that but who would write a meta himself.
+func (pg *pager) shorten(c *checkpointRun) error {
+	pg.commitMu.Lock()
+	m := pg.durable
+	pg.commitMu.Unlock()
+	m.sequence++
+	m.fileLength = c.fileLength
+	err := pg.writeMeta(m)
+	pg.commitMu.Lock()
+	pg.running = nil
+	pg.commitMu.Unlock()
+	close(c.done)
+	return err
 }
 
 // copyRun writes data as the overflow run r, whose pages nobody else knows. pause, if it is not nil, is called between parts, and ends the copy with

@@ -1,6 +1,7 @@
 package alder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -89,6 +90,9 @@ func (pg *pager) allocate(n int) (pgid, error) {
 	if err != nil {
 		return 0, err
 	}
+	if front := pg.front.Load(); front > 0 && uint64(id)+uint64(n) > front {
+		pg.overdrawn.Add(int64(n))
+	}
 	if need := pg.offset(pg.fl.highWater); need > pg.st.size() {
 		if err := pg.grow(need); err != nil {
 			pg.fl.highWater = before
@@ -117,6 +121,22 @@ func (pg *pager) allocateBeside(n int) (pgid, error) {
 		}
 	}
 	return pg.allocate(n)
+}
+
+// reclaimInParts is reclaim by one who does not have the writer lock, which others can have in between.
+func (pg *pager) reclaimInParts(ctx context.Context) error {
+	for more := true; more; {
+		if err := pg.lockIdle(ctx); err != nil {
+			return err
+		}
+		err := guarded(pg.st.mapping().data, pg.reclaimSome)
+		more = pg.fl.backlog
+		pg.unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // releaseMore frees pages that the begin of the transaction at work has left for others to free.
