@@ -103,13 +103,15 @@ type pager struct {
 	changes   []mapChange // memory for the next transaction
 	freed     []freedRun
 	ws        *workspace
-	staging   []byte    // where pages are joined for one write
-	pins      pinSet    // memory for reclaim
-	logRuns   []run     // all runs of the log that are allocated
-	logRaised pgid      // the high water mark after the log raised it last
-	commits   int       // since open
-	looked    time.Time // when checkRemovedOften looked
-	replay    *logScan
+	staging   []byte // where pages are joined for one write
+	pins      pinSet // memory for reclaim
+	logRuns   []run  // all runs of the log that are allocated
+	logRaised pgid   // the high water mark after the log raised it last
+	commits   int    // since open
+
+	shrinkingAtClose bool      // what it keeps free is for nobody who goes on now
+	looked           time.Time // when checkRemovedOften looked
+	replay           *logScan
 
 	publishMu sync.Mutex // one at a time writes unwritten pages and publishes; guards what follows
 	due       []*unwrittenPage

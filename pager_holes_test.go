@@ -262,8 +262,8 @@ func TestHoles_End(t *testing.T) {
 // blocks; but the blocks that transactions had got for it may be gone after a power cut, for only the run was written durably.
 func TestHoles_EndInRecovery(t *testing.T) {
 	for _, puts := range []int{20, 60, 200} {
-		d, db, before := loweredOverHoles(t)
-		d, db = afterKill(t, d)
+		d, _, before := loweredOverHoles(t)
+		d, db := afterKill(t, d)
 		putMany(t, db, 0, 1, 4) // commits by a checkpoint, for it is the first
 		mark := db.pager.durable.highWater
 		for i := 0; db.pager.fl.highWater < before*3/4; i++ {

@@ -15,11 +15,18 @@ import (
 // shrinkSlack is the part of the pages in use that a store which becomes shorter keeps free, to go on with.
 const shrinkSlack = 64
 
+// closedSlack is the same where nothing goes on: at the end of the store.
+const closedSlack = 4 * shrinkSlack
+
 // goal is where the store could end if everything in use lay at its begin, and the log were short. The caller has the writer lock.
 func (pg *pager) goal() pgid {
 	f := pg.fl
 	used := int(f.highWater-firstPage) - f.free - pg.logPages()
-	pages := used + used/shrinkSlack + f.updatePagesAtMost()
+	slack := shrinkSlack
+	if pg.shrinkingAtClose {
+		slack = closedSlack
+	}
+	pages := used + used/slack + f.updatePagesAtMost()
 	if !pg.opts.volatile {
 		pages += pg.lowRunPages()
 	}
@@ -28,6 +35,9 @@ func (pg *pager) goal() pgid {
 
 // lowRunPages is the length of the run in which the log goes on while the store becomes shorter.
 func (pg *pager) lowRunPages() int {
+	if pg.shrinkingAtClose {
+		return pg.pagesFor(firstRunBytes)
+	}
 	return pg.pagesFor(min(max(int64(pg.treePages())<<pg.shift/shrinkSlack, firstRunBytes), maxLowRun))
 }
 

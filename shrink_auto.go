@@ -39,6 +39,11 @@ func (db *DB) shrinkAtClose() {
 	ctx, cancel := context.WithTimeout(context.Background(), autoShrinkTime)
 	defer cancel()
 	s := &shrinker{db: db, pg: db.pager, ctx: ctx, noPack: true, budget: autoShrinkBudget}
+	if db.pager.lock(ctx) != nil {
+		return
+	}
+	db.pager.shrinkingAtClose = true
+	db.pager.unlock()
 	_, _ = s.run()
 }
 

@@ -566,3 +566,21 @@ func TestDB_Shrink_BesideWriter(t *testing.T) {
 	require.Less(t, float64(out.File), 1.2*float64(space.Trees))
 	require.EqualValues(t, n/5, func() (n uint64) { db.view(func(tx *alder.Tx) { n = tx.Bucket([]byte("b")).Len() }); return n }())
 }
+
+// Ensures that what Close leaves free is little: nobody goes on with it. It was a 64th of the store and a megabyte for a log that had ended.
+func TestClose_LeavesLittleFree(t *testing.T) {
+	db := openTemp(t, withNoSync())
+	for i := 0; i < 100_000; i += 1000 {
+		db.update(func(tx *alder.Tx) {
+			b, err := tx.CreateBucketIfNotExists([]byte("b"))
+			require.NoError(t, err)
+			for n := i; n < i+1000; n++ {
+				require.NoError(t, b.Put(key(n), filled(200, byte(n))))
+			}
+		})
+	}
+	db.reopen()
+	space := db.Space()
+	require.Greater(t, space.Trees, int64(20<<20))
+	require.Less(t, space.File, space.Trees+space.Trees/100)
+}
