@@ -177,8 +177,8 @@ func (s *shrinker) work() error {
 			}
 		}
 		now := s.pg.st.size()
-		if now <= s.out.Goal+s.out.Goal/shrinkSlack || s.moved == 0 && now == before {
-			break
+		if now <= s.out.Goal+s.out.Goal/shrinkSlack || s.moved == 0 && now == before && idle > 0 {
+			break // once, a run of the log that the background has just made ready may have been in the way
 		}
 		if idle++; now < best-best/shrinkSlack || s.out.ToMove < left-left/8 {
 			idle = 0
