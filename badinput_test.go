@@ -162,7 +162,7 @@ func TestOpen_OtherVersion(t *testing.T) {
 			break
 		}
 		at += i + len(magic)
-		require.EqualValues(t, 2, binary.LittleEndian.Uint32(content[at:]))
+		require.EqualValues(t, 3, binary.LittleEndian.Uint32(content[at:]))
 		binary.LittleEndian.PutUint32(content[at:], 77)
 		found++
 	}
@@ -171,7 +171,7 @@ func TestOpen_OtherVersion(t *testing.T) {
 	openBoth(t, file, func(t *testing.T, err error) {
 		require.ErrorIs(t, err, alder.ErrVersionMismatch)
 		require.ErrorContains(t, err, "77")
-		require.ErrorContains(t, err, "versions 1 to 2")
+		require.ErrorContains(t, err, "versions 1 to 3")
 	})
 }
 

@@ -84,9 +84,11 @@ func (db *DB) follow(ctx context.Context, since SnapshotID, yield func(*ChangeSe
 		return ErrDatabaseReadOnly
 	case since.Store != pg.fileID:
 		return fmt.Errorf("%w: the snapshot is of store %x, this is store %x", ErrDiffMismatch, since.Store, pg.fileID)
-	case since.Epoch != pg.epoch:
+	case killsOf(since.Epoch) != killsOf(pg.epoch):
 		return pg.historyGone(since, "that was in epoch %d, the store is in epoch %d, and transactions may have been lost in a crash in between",
-			since.Epoch, pg.epoch)
+			killsOf(since.Epoch), killsOf(pg.epoch))
+	case since.Epoch != pg.epochOf(txid(since.TxID)):
+		return pg.historyGone(since, "it is of a copy of this store that has gone on by itself")
 	}
 	s, err := pg.subscribe(txid(since.TxID))
 	if err != nil {
@@ -101,7 +103,7 @@ func (db *DB) follow(ctx context.Context, since SnapshotID, yield func(*ChangeSe
 	defer pg.unsubscribe(s)
 	// What only moved pages need not be in the log any more.
 	for next := uint64(s.next); since.TxID+1 < next; {
-		since.TxID++
+		since = pg.snapshotID(txid(since.TxID + 1))
 		if !yield(&ChangeSet{Snapshot: since}, nil) {
 			return nil
 		}
@@ -115,7 +117,7 @@ func (db *DB) follow(ctx context.Context, since SnapshotID, yield func(*ChangeSe
 			return err
 		}
 		if d.gap > 0 {
-			since.TxID = uint64(d.gap)
+			since = pg.snapshotID(d.gap)
 			if !yield(&ChangeSet{Snapshot: since, Gap: true}, nil) {
 				return nil
 			}
@@ -127,7 +129,7 @@ func (db *DB) follow(ctx context.Context, since SnapshotID, yield func(*ChangeSe
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			}
-			since.TxID = uint64(id)
+			since = pg.snapshotID(id)
 			if !yield(&ChangeSet{Snapshot: since, pager: pg, record: record}, nil) {
 				return errLoopLeft
 			}
@@ -145,7 +147,7 @@ func (db *DB) follow(ctx context.Context, since SnapshotID, yield func(*ChangeSe
 // historyGone returns the error for a loop that wants to go on after since.
 func (pg *pager) historyGone(since SnapshotID, format string, args ...any) error {
 	oldest, _ := pg.history()
-	return &HistoryError{Since: since, Oldest: SnapshotID{pg.fileID, pg.epoch, uint64(oldest)}, reason: fmt.Sprintf(format, args...)}
+	return &HistoryError{Since: since, Oldest: pg.snapshotID(oldest), reason: fmt.Sprintf(format, args...)}
 }
 
 // Changes returns an iterator over what the transaction did, one operation after the other in the order in which it did them, also those that

@@ -228,7 +228,7 @@ func (pg *pager) completeMeta(c *checkpointRun) error {
 	next.txid, next.root, next.rootCount, next.rootSeq = c.state.id, c.state.root, c.state.count, c.state.sequence
 	next.highWater, next.fileLength = c.state.highWater, c.fileLength
 	next.mapRoot, next.mapLevels, next.mapFree = u.levels[len(u.levels)-1][0], len(u.levels), u.free
-	next.epoch, next.survived, next.moves = pg.epoch, pg.survived, c.state.moves
+	next.moves = c.state.moves
 	next.clean, next.holes = c.clean, c.holes
 	next.logBegin, next.logPages, next.logOffset, next.logPrevious = 0, 0, 0, 0
 	if !c.clean {
@@ -275,6 +275,7 @@ func (pg *pager) republish() {
 // writeMeta writes m durably into the slot that does not hold the newest durable meta. One at a time may do so: a checkpoint, or the
 // holder of the writer lock while none is under way.
 func (pg *pager) writeMeta(m meta) error {
+	m.epoch, m.survived, m.lines, m.place = pg.epoch, pg.survived, pg.lines, pg.place
 	slot := 1 - pg.slot
 	buf := make([]byte, metaSize)
 	m.encode(buf, slot)

@@ -17,6 +17,10 @@ import (
 
 // WriteTo writes the store as the transaction sees it to w, without gaps, and returns the number of bytes. Other transactions go on
 // meanwhile. What was written is a store that can be opened. Memory does not depend on the size.
+//
+// The copy is a backup of the store, which Tx.WriteDiff and ApplyDiff can bring up to date, until the first write transaction is committed in it: then the
+// two have gone separate ways, and their diffs and backups do not fit each other any more. What a write transaction writes is no backup of any state that
+// the store will have.
 func (tx *Tx) WriteTo(w io.Writer) (n int64, err error) {
 	if err := tx.ready(false); err != nil {
 		return 0, err
@@ -143,11 +147,17 @@ func (c *copier) run() error {
 	birth := tx.number()
 	top := tx.root()
 	root := top.tree.root
+	epoch, lines := tx.pager.epochOf(birth), tx.pager.linesBefore(birth)
+	if tx.w != nil {
+		// Nobody knows yet what the transaction of that number will be.
+		epoch, lines = nextLine(epoch, lines, tx.snap.id)
+	}
 	m := meta{
 		pageSize: ps, fileID: tx.pager.fileID, sequence: 1, txid: birth,
 		root: pageRef{used - 1, root.birth}, rootCount: top.tree.count, rootSeq: top.sequence,
 		highWater: end, fileLength: int64(end) * int64(ps),
-		mapRoot: pageRef{end - 1, birth}, mapLevels: len(shape), clean: true, epoch: tx.pager.epoch, survived: tx.pager.survived,
+		mapRoot: pageRef{end - 1, birth}, mapLevels: len(shape), clean: true,
+		epoch: epoch, survived: tx.pager.survived, lines: lines, place: copyPlace,
 	}
 	buf := make(page, ps)
 	m.encode(buf, 0)

@@ -67,7 +67,7 @@ func (pg *pager) create() error {
 	}
 	m := meta{
 		pageSize: ps, fileID: newFileID(), sequence: 1, txid: initialTxid, root: pageRef{initialRoot, initialTxid},
-		highWater: initialRoot + 1, fileLength: length, clean: true,
+		highWater: initialRoot + 1, fileLength: length, clean: true, place: placeOf(pg.st),
 	}
 	m.encode(slot, 1)
 	return pg.st.writeDurable(slot, int64(ps))

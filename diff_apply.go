@@ -148,6 +148,11 @@ func applyDiffs(path string, id *SnapshotID, diffs []io.Reader) error {
 	if len(diffs) == 0 {
 		return nil
 	}
+	base := *id
+	before, err := metaOf(path)
+	if err != nil {
+		return err
+	}
 	// Nothing needs to be durable before the end. A Shrink would take transactions that the origin has not had.
 	db, err := Open(path, 0, &Options{NoSync: true, NoStatistics: true, NoAutoShrink: true})
 	if err != nil {
@@ -167,7 +172,22 @@ func applyDiffs(path string, id *SnapshotID, diffs []io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return restamp(path, *id)
+	return restamp(path, *id, base, before)
+}
+
+// metaOf reads the meta page of the closed store at path.
+func metaOf(path string) (*meta, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	c, err := readMetas(ownerReader{f, info.Size()})
+	return c.meta, err
 }
 
 // applyDiff applies the diff that r holds to a store at snapshot id, which then is that of the diff.
@@ -177,7 +197,11 @@ func (db *DB) applyDiff(r io.Reader, id *SnapshotID) error {
 		return err
 	}
 	if in.from != *id {
-		return fmt.Errorf("%w: it begins at %v, the backup is at %v", ErrDiffMismatch, in.from, *id)
+		why := ""
+		if in.from.Store == id.Store && lineOf(in.from.Epoch) != lineOf(id.Epoch) {
+			why = "; they are of copies of one store that have gone on by themselves, each with changes of its own"
+		}
+		return fmt.Errorf("%w: it begins at %v, the backup is at %v%s", ErrDiffMismatch, in.from, *id, why)
 	}
 	if err := in.from.before(in.to); err != nil {
 		return fmt.Errorf("%w: it ends before it begins", ErrDiffInvalid)
@@ -200,8 +224,8 @@ func (db *DB) applyDiff(r io.Reader, id *SnapshotID) error {
 	return nil
 }
 
-// restamp gives the closed store at path the identity id. Its own transaction numbers are not above that of id.
-func restamp(path string, id SnapshotID) (err error) {
+// restamp gives the closed store at path, which was at base, with that meta, the identity id. Its own transaction numbers are not above that of id.
+func restamp(path string, id, base SnapshotID, before *meta) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -224,12 +248,15 @@ func restamp(path string, id SnapshotID) (err error) {
 		return fmt.Errorf("alder: applying a diff took transactions up to %d, past its own number, %d", m.txid, id.TxID)
 	}
 	// What the diff does not tell is not known.
-	var survived [survivedEpochs]txid
-	if later := id.Epoch - m.epoch; later < survivedEpochs {
-		copy(survived[later:], m.survived[:])
+	m.survived = [survivedEpochs]txid{}
+	if later := killsOf(id.Epoch) - killsOf(before.epoch); later < survivedEpochs {
+		copy(m.survived[later:], before.survived[:])
 	}
-	m.survived = survived
-	m.txid, m.epoch, m.moves = txid(id.TxID), id.Epoch, 0
+	if m.lines = before.lines; lineOf(id.Epoch) != lineOf(base.Epoch) {
+		copy(m.lines[1:], before.lines[:])
+		m.lines[0] = pastLine{lineOf(base.Epoch), txid(base.TxID)}
+	}
+	m.txid, m.epoch, m.moves, m.place = txid(id.TxID), id.Epoch, 0, copyPlace
 	// Both slots, so that neither leads to the right content under a wrong name.
 	for _, slot := range []int{1 - c.slot, c.slot} {
 		m.sequence++

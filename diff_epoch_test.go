@@ -23,20 +23,22 @@ func contentOf(t *testing.T, tx *Tx) string {
 
 // Ensures that an incremental backup goes on from a backup that was made before a kill or a power cut, through several of them, if the crash has left the backup's
 // transaction, and gives then what the store holds; and that it is refused if the crash has not: a backup of a lazy store may hold what was lost. Random transactions
-// with buckets, ranges, moves and shrinks, checkpoints often or never.
+// with buckets, ranges, moves and shrinks, checkpoints often or never. Between crash and recovery the file may be moved, which changes nothing of that, or copied, and the copy
+// goes on by itself: then no backup of the copy is taken for one of the store.
 func TestTx_WriteDiff_AcrossCrashes(t *testing.T) {
 	seeds := 60
 	if testing.Short() {
 		seeds = 15
 	}
-	accepted, refused := 0, 0
+	accepted, refused, apart := 0, 0, 0
 	for seed := range uint64(seeds) {
-		a, r := diffAcrossCrashes(t, seed)
-		accepted, refused = accepted+a, refused+r
+		a, r, p := diffAcrossCrashes(t, seed)
+		accepted, refused, apart = accepted+a, refused+r, apart+p
 	}
-	t.Logf("%d diffs across crashes, %d refused", accepted, refused)
+	t.Logf("%d diffs across crashes, %d refused, %d backups of copies refused", accepted, refused, apart)
 	require.Greater(t, accepted, 2*seeds)
 	require.Greater(t, refused, 0)
+	require.Greater(t, apart, seeds/2)
 }
 
 // someOps does those of the operations that can be done.
@@ -52,12 +54,12 @@ func someOps(tx *Tx, ops []scriptOp) error {
 	return tx.Err()
 }
 
-func diffAcrossCrashes(t *testing.T, seed uint64) (accepted, refused int) {
+func diffAcrossCrashes(t *testing.T, seed uint64) (accepted, refused, apart int) {
 	rng := rand.New(rand.NewPCG(seed, 15))
 	lazy := seed%2 == 0
 	logSize := []int{4096, 20_000, 1 << 20}[rng.IntN(3)]
 	d := newSimDisk(simConfig{capacity: 4 << 20})
-	open := func() *DB {
+	open := func(d *simDisk) *DB {
 		db, err := openStorage(d, &Options{NoSync: lazy, LogSize: logSize, checkpointAge: time.Hour, SyncInterval: time.Hour, longValue: 20_000, NoAutoShrink: true,
 			DirtyLimit: []int{0, 16384, 65536}[seed%3]}) // a recovery that needs more collects its puts
 		require.NoError(t, err)
@@ -66,23 +68,27 @@ func diffAcrossCrashes(t *testing.T, seed uint64) (accepted, refused int) {
 	type backup struct {
 		id    SnapshotID
 		bytes []byte
+		copy  bool // of a copy that goes on by itself
 	}
 	var backups []backup
+	backUp := func(db *DB, copied bool) {
+		b := backup{copy: copied}
+		var w bytes.Buffer
+		require.NoError(t, db.View(func(tx *Tx) error {
+			b.id = tx.Snapshot()
+			_, err := tx.WriteTo(&w)
+			return err
+		}))
+		b.bytes = w.Bytes()
+		backups = append(backups, b)
+	}
 	style := randomStyle(rng)
-	db := open()
+	db := open(d)
 	for range 5 {
 		for range 3 + rng.IntN(25) {
 			switch rng.IntN(8) {
 			case 0:
-				var b backup
-				var w bytes.Buffer
-				require.NoError(t, db.View(func(tx *Tx) error {
-					b.id = tx.Snapshot()
-					_, err := tx.WriteTo(&w)
-					return err
-				}))
-				b.bytes = w.Bytes()
-				backups = append(backups, b)
+				backUp(db, false)
 			case 1:
 				if rng.IntN(3) == 0 {
 					_, err := db.Shrink(t.Context(), 0, nil)
@@ -99,7 +105,18 @@ func diffAcrossCrashes(t *testing.T, seed uint64) (accepted, refused int) {
 		next := d.crash(simCall{}, crash)
 		db.pager.stopWork()
 		d = next
-		db = open()
+		switch rng.IntN(4) {
+		case 0:
+			d.cfg.place = rng.Uint64()
+		case 1:
+			twin := open(loadSimDisk(simConfig{capacity: 4 << 20, place: rng.Uint64()}, d.image()))
+			for range 1 + rng.IntN(4) {
+				require.NoError(t, twin.Update(func(tx *Tx) error { return someOps(tx, style.tx(rng)) }))
+			}
+			backUp(twin, true)
+			require.NoError(t, twin.Close())
+		}
+		db = open(d)
 		for range rng.IntN(4) {
 			require.NoError(t, db.Update(func(tx *Tx) error { return someOps(tx, style.tx(rng)) }))
 		}
@@ -114,10 +131,15 @@ func diffAcrossCrashes(t *testing.T, seed uint64) (accepted, refused int) {
 			})
 			if err != nil {
 				require.ErrorIs(t, err, ErrDiffMismatch)
+				if b.copy {
+					apart++
+					continue
+				}
 				require.True(t, lazy, "seed %d: nothing that a backup of a store in full durability has can be lost: %v", seed, err)
 				refused++
 				continue
 			}
+			require.False(t, b.copy, "seed %d: a diff was made for a backup of a copy", seed)
 			path := filepath.Join(t.TempDir(), "restored")
 			got, err := Restore(path, 0o600, bytes.NewReader(b.bytes), &diff)
 			require.NoError(t, err, "seed %d: from %v to %v", seed, b.id, now)
@@ -139,5 +161,5 @@ func diffAcrossCrashes(t *testing.T, seed uint64) (accepted, refused int) {
 		}
 	}
 	require.NoError(t, db.Close())
-	return accepted, refused
+	return accepted, refused, apart
 }

@@ -18,17 +18,21 @@ import (
 // off is found out. docs/diff.md has the tables. This file knows how records are packed, not what they mean.
 
 // SnapshotID names one state of one store. Two snapshots with the same identity hold the same data; a copy made by Tx.WriteTo has that of the
-// snapshot it was made from.
+// snapshot it was made from. When a store and its copy both go on, their later states have different identities, though store and transaction may be the same.
 type SnapshotID struct {
 	Store [16]byte // identity of the store, as in DB.ID
-	Epoch uint64   // counts the times that transactions may have been lost in a crash
+	Epoch uint64   // lower half: counts the times that transactions may have been lost in a crash; upper half: tells copies apart that went on by themselves
 	TxID  uint64   // number of the last transaction
 }
 
 // Snapshot returns the identity of what the transaction reads; of a write transaction, that of what it began with.
 func (tx *Tx) Snapshot() SnapshotID {
-	id := SnapshotID{Store: tx.pager.fileID, Epoch: tx.pager.epoch, TxID: uint64(tx.snap.id)}
-	return id
+	return tx.pager.snapshotID(tx.snap.id)
+}
+
+// snapshotID is the identity of the state after transaction id.
+func (pg *pager) snapshotID(id txid) SnapshotID {
+	return SnapshotID{Store: pg.fileID, Epoch: pg.epochOf(id), TxID: uint64(id)}
 }
 
 // String returns the identity as text for ParseSnapshotID: 32 hexadecimal digits, epoch and transaction, with colons between them.

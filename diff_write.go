@@ -25,8 +25,8 @@ import (
 // transaction that wrote it, or of any transaction of the backup opened as a store. Other transactions go on meanwhile; the store need not
 // have kept anything for the backup. An error of w ends it at once, and is returned: that is how to stop it.
 //
-// The error matches ErrDiffMismatch if the backup is not of an older snapshot of this store: it is of another store, it is newer, or
-// transactions may have been lost in a crash since. Then a full backup is needed.
+// The error matches ErrDiffMismatch if the backup is not of an older snapshot of this store: it is of another store, it is newer,
+// transactions may have been lost in a crash since, or it is of a copy that went on by itself. Then a full backup is needed.
 //
 // Cost: one read of each page written since the backup, and as many bytes as these pages hold. Memory does not depend on either.
 func (tx *Tx) WriteDiff(w io.Writer, since SnapshotID) (n int64, err error) {
@@ -39,6 +39,10 @@ func (tx *Tx) WriteDiff(w io.Writer, since SnapshotID) (n int64, err error) {
 	now := tx.Snapshot()
 	if err := since.before(now); err != nil {
 		return 0, err
+	}
+	if lineOf(since.Epoch) == lineOf(tx.pager.epoch) && since.TxID > 0 {
+		// Who has made up the identity out of a number cannot know on which line that was.
+		since.Epoch = onLine(lineOf(tx.pager.epochOf(txid(since.TxID))), since.Epoch)
 	}
 	if err := tx.pager.descends(since); err != nil {
 		return 0, err
@@ -61,25 +65,31 @@ func (s SnapshotID) before(now SnapshotID) error {
 	switch {
 	case s.Store != now.Store:
 		return fmt.Errorf("%w: the backup is of store %x, this is store %x", ErrDiffMismatch, s.Store, now.Store)
-	case s.Epoch > now.Epoch:
-		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d; make a full backup", ErrDiffMismatch, s.Epoch, now.Epoch)
+	case killsOf(s.Epoch) > killsOf(now.Epoch):
+		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d; make a full backup", ErrDiffMismatch, killsOf(s.Epoch), killsOf(now.Epoch))
 	case s.TxID > now.TxID:
 		return fmt.Errorf("%w: the backup is of transaction %d, the store is at %d; make a full backup", ErrDiffMismatch, s.TxID, now.TxID)
 	}
 	return nil
 }
 
-// descends returns an error unless it is known that the store has all that snapshot s, of an epoch before or of this one, has: each recovery in between has
-// found its transaction. A diff between them is right as any is, for a recovery does again what was done since the last checkpoint, with pages of its own birth for every
+// descends returns an error unless it is known that the store has all that snapshot s, of an epoch before or of this one, has: it is on one of the lines on which
+// the store was, before it went on to the next one, and each recovery in between has found its transaction. A diff between them is right as any is, for a recovery does again what was done since the last checkpoint, with pages of its own birth for every
 // leaf in whose range something was put or deleted.
 func (pg *pager) descends(s SnapshotID) error {
-	back := pg.epoch - s.Epoch
+	epoch, now := killsOf(s.Epoch), killsOf(pg.epoch)
+	back := now - epoch
+	last, known := pg.lineEnd(lineOf(s.Epoch))
 	switch {
+	case !known:
+		return fmt.Errorf("%w: the backup is of a copy of this store that has gone on by itself, or of so long ago that it is not known; make a full backup", ErrDiffMismatch)
+	case s.TxID > uint64(last):
+		return fmt.Errorf("%w: the backup is of transaction %d of another copy of this store, and this one has gone on by itself behind transaction %d; make a full backup", ErrDiffMismatch, s.TxID, last)
 	case back == 0:
 	case back > survivedEpochs || pg.survived[back-1] == 0:
-		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d, and what was lost in between is not known any more; make a full backup", ErrDiffMismatch, s.Epoch, pg.epoch)
+		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d, and what was lost in between is not known any more; make a full backup", ErrDiffMismatch, epoch, now)
 	case s.TxID > uint64(pg.survived[back-1]):
-		return fmt.Errorf("%w: the backup is of transaction %d of epoch %d, of which a crash has left %d; make a full backup", ErrDiffMismatch, s.TxID, s.Epoch, pg.survived[back-1])
+		return fmt.Errorf("%w: the backup is of transaction %d of epoch %d, of which a crash has left %d; make a full backup", ErrDiffMismatch, s.TxID, epoch, pg.survived[back-1])
 	}
 	return nil
 }

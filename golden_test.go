@@ -23,7 +23,7 @@ import (
 // made; an existing file is never rewritten. (Before 1.0 the format may change: delete the files of the
 // current version then, and make them anew.)
 
-const goldenVersion = 2
+const goldenVersion = 3
 
 // goldenStores are the stores that are made for each format version.
 var goldenStores = []struct {
@@ -65,6 +65,14 @@ var goldenStores = []struct {
 		require.NoError(t, db.Close())
 		return image
 	}}, // the same, after checkpoints: the log begins in the middle of a run
+	{"copy", func(t *testing.T, file string) []byte {
+		db := goldenOpen(t, file, 0)
+		goldenFill(t, db)
+		copied := file + ".copy"
+		require.NoError(t, db.View(func(tx *alder.Tx) error { return tx.CopyFile(copied, 0o600) }))
+		require.NoError(t, db.Close())
+		return goldenRead(t, copied)
+	}}, // the same, as a backup
 	{"pages16384", func(t *testing.T, file string) []byte {
 		db := goldenOpen(t, file, 16384)
 		goldenFill(t, db)

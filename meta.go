@@ -24,7 +24,7 @@ const (
 	ownerPage = pgid(metaSlots)
 	firstPage = ownerPage + 1 // first page that can be allocated
 
-	formatVersion = 2
+	formatVersion = 3 // 2 knows no lines, and has a free map from the begin
 	oldestVersion = 1 // has no redo log; the fields for it are zero
 
 	maxMapLevels = 6 // levels of the free map that any store can have
@@ -60,13 +60,28 @@ const (
 	offMetaLogSum     = offMetaLogPages + 8
 	offMetaMoves      = offMetaLogSum + 8
 	offMetaSurvived   = offMetaMoves + 8
-	offMetaReserved   = offMetaSurvived + 8*survivedEpochs
+	offMetaPlace      = offMetaSurvived + 8*survivedEpochs
+	offMetaLines      = offMetaPlace + 8
+	offMetaReserved   = offMetaLines + metaLine*knownLines
 
 	_ = uint(metaBytes - offMetaReserved) // a meta fits in its sector
 )
 
 // survivedEpochs is the number of epochs before the present one of which it is known how far they reach.
 const survivedEpochs = 8
+
+const (
+	knownLines = 8  // lines before the present one of which it is known how far they reach: see lines.go
+	metaLine   = 16 // bytes of each: its number and its last transaction
+
+	copyPlace = 0 // the place of a copy, which nobody has opened for writing yet
+)
+
+// pastLine is a line on which a store was before; last is its last transaction that is part of the store. last == 0: none.
+type pastLine struct {
+	line uint32
+	last txid
+}
 
 const (
 	metaClean = 1 << 0 // the store was closed in order: its log holds nothing to replay
@@ -93,10 +108,12 @@ type meta struct {
 	logSalt     uint64
 	logPages    int                  // of the run
 	logPrevious uint64               // checksum of the frame before the begin
-	epoch       uint64               // number of recoveries that replayed or dropped something; with txid, the identity of a snapshot
+	epoch       uint64               // line, and number of recoveries that replayed or dropped something; with txid, the identity of a snapshot
 	readers     [16]byte             // reserved for the identity of a table of readers in other processes
 	survived    [survivedEpochs]txid // the last transaction of each epoch before, the newest first, that the recovery after it has found; 0: not known
 	moves       uint64               // the last transactions, so many, changed nothing of what the store holds, but moved pages
+	place       uint64               // which file it was when the meta was written: see storage.go
+	lines       [knownLines]pastLine // the newest first
 }
 
 // unchangedSince is the first transaction after which the store holds what the meta describes.
@@ -145,6 +162,11 @@ func (m *meta) encode(buf []byte, i int) {
 	for i, id := range m.survived {
 		le.PutUint64(p[offMetaSurvived+8*i:], uint64(id))
 	}
+	le.PutUint64(p[offMetaPlace:], m.place)
+	for i, l := range m.lines {
+		le.PutUint64(p[offMetaLines+metaLine*i:], uint64(l.line))
+		le.PutUint64(p[offMetaLines+metaLine*i+8:], uint64(l.last))
+	}
 	p.seal()
 }
 
@@ -182,10 +204,14 @@ func decodeMeta(buf []byte, i int) (*meta, error) {
 		epoch:      le.Uint64(p[offMetaEpoch:]),
 		readers:    [16]byte(p[offMetaReaders:]),
 		logPages:   int(min(le.Uint64(p[offMetaLogPages:]), uint64(maxRunLength))), logPrevious: le.Uint64(p[offMetaLogSum:]),
-		moves: le.Uint64(p[offMetaMoves:]),
+		moves: le.Uint64(p[offMetaMoves:]), place: le.Uint64(p[offMetaPlace:]),
 	}
 	for i := range m.survived {
 		m.survived[i] = txid(le.Uint64(p[offMetaSurvived+8*i:]) & maxTxid)
+	}
+	for i := range m.lines {
+		b := p[offMetaLines+metaLine*i:]
+		m.lines[i] = pastLine{uint32(le.Uint64(b)), txid(le.Uint64(b[8:]) & maxTxid)}
 	}
 	if p.kind() != kindMeta || p.id() != pgid(i) {
 		return nil, corrupt(pgid(i), "meta slot %d holds a %v that says it is page %d", i, p.kind(), p.id())

@@ -173,6 +173,14 @@ var mutants = []mutant{
 	{name: "checkpoint not pinned", rule: "the checkpoint under way is pinned",
 		edits: []mutantEdit{{"group.go", "ids = append(ids, pg.publishing, pg.sealed, ", "ids = append(ids, pg.publishing, "}}},
 
+	// ---- copies
+	{name: "line not begun", rule: "a store that is not in the file in which its meta was written begins a new line", test: "TestCopies_OtherPrograms",
+		edits: []mutantEdit{{"lines.go", "if m.place != pg.place {", "if m.place != pg.place && m.place == copyPlace {"}}},
+	{name: "copy not known", rule: "a copy is not where its origin is", test: "TestCopies",
+		edits: []mutantEdit{{"copy.go", "lines: lines, place: copyPlace,", "lines: lines, place: tx.pager.place,"}, {"lines.go", "if m.place != pg.place {", "if m.place != pg.place && m.place == copyPlace {"}}},
+	{name: "line without end", rule: "a line that is left ends with the last transaction that is part of the store", test: "TestCopies",
+		edits: []mutantEdit{{"lines.go", "return l.last, true", "return maxTxid, true"}}},
+
 	// ---- opening
 	{name: "no sync at open", rule: "an open begins with a sync: a killed process may have left its writes in the page cache",
 		edits: []mutantEdit{{"pager_open.go", "if err := pg.st.sync(); err != nil {", "if err := error(nil); err != nil {"}}},

@@ -64,6 +64,8 @@ type pager struct {
 	fileID   [16]byte
 	epoch    uint64
 	survived [survivedEpochs]txid // as in meta
+	lines    [knownLines]pastLine // as in meta
+	place    uint64               // as in meta
 	path     string               // of the file, if it is in one
 	broken   chan struct{}        // closed in the failed state
 	cold     *coldReads           // nil: reads never wait for a disk

@@ -70,7 +70,7 @@ func (pg *pager) recover() error {
 		return fmt.Errorf("%w: the store has pages of %d bytes, Options.PageSize asks for %d; leave it 0 for an existing store", ErrInvalid, m.pageSize, pg.opts.pageSize)
 	}
 	pg.setPageSize(m.pageSize)
-	pg.fileID, pg.epoch, pg.survived = m.fileID, m.epoch, m.survived
+	pg.fileID, pg.epoch, pg.survived, pg.lines, pg.place = m.fileID, m.epoch, m.survived, m.lines, m.place
 	if !pg.opts.readOnly {
 		if err := pg.confirmMeta(c); err != nil {
 			return err
@@ -104,10 +104,16 @@ func (pg *pager) recover() error {
 	pg.setVisible(pg.tip)
 	pg.feed.newest = m.txid
 	pg.noteCounts()
-	if !pg.opts.readOnly {
-		return pg.writeOwner()
+	if pg.opts.readOnly {
+		return nil
 	}
-	return nil
+	last := m.txid
+	if pg.replay != nil {
+		last = pg.replay.next - 1
+	}
+	pg.place = placeOf(pg.st)
+	pg.beginLine(m, last)
+	return pg.writeOwner()
 }
 
 // chooseMeta chooses the meta of the highest sequence. If an earlier process has left word that something failed, that is among those that are there

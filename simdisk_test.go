@@ -120,6 +120,7 @@ type simConfig struct {
 	mapStep  int64 // 0: one reservation; else mappings are multiples of it and grow makes new ones
 	noDirect bool  // readMedium is not available
 	noTear   bool  // sectors are atomic
+	place    uint64
 }
 
 // simDisk implements storage.
@@ -154,7 +155,13 @@ type simDisk struct {
 	contract []string // violations of the storage contract by the caller
 }
 
-var _ storage = (*simDisk)(nil)
+var (
+	_ storage       = (*simDisk)(nil)
+	_ placedStorage = (*simDisk)(nil)
+)
+
+// place says which file it is; an image made from a disk is the same file.
+func (d *simDisk) place() uint64 { return max(d.cfg.place, noPlace) }
 
 // image returns a copy of the cached bytes.
 func (d *simDisk) image() []byte {

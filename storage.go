@@ -87,6 +87,15 @@ type mapping struct {
 	data []byte
 }
 
+// placedStorage is a storage that can say which file it is: by a number that no copy of the file has, and the file keeps whatever it is called. What
+// cannot say it is at noPlace.
+type placedStorage interface {
+	place() uint64
+}
+
+// noPlace is where a store is if that is not known.
+const noPlace = 1
+
 // cachedStorage is a storage over a page cache that can be told to forget.
 type cachedStorage interface {
 	// dropCache lets the system forget all that it has cached of the file and can read again. It must come before the mapping is used, and before

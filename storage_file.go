@@ -1,6 +1,7 @@
 package alder
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // This layer is a store in a file: map it, write it, make it durable, make it longer. How it is opened stands in
@@ -54,8 +57,9 @@ type fileStorage struct {
 }
 
 var (
-	_ fetcher = (*fileStorage)(nil)
-	_ pacer   = (*fileStorage)(nil)
+	_ fetcher       = (*fileStorage)(nil)
+	_ pacer         = (*fileStorage)(nil)
+	_ placedStorage = (*fileStorage)(nil)
 )
 
 // zeros is what growth writes where the system cannot reserve blocks in another way.
@@ -323,6 +327,16 @@ func (s *fileStorage) refill(off, n int64) error {
 func (s *fileStorage) removed() (bool, error) {
 	gone, err := isRemoved(s.file)
 	return gone, s.opError("stat", 0, 0, err)
+}
+
+// place is made of the number of the file in its file system and of the time at which it was made, where that is known: numbers are given out again.
+func (s *fileStorage) place() uint64 {
+	number, made, ok := fileIdentity(s.file)
+	if !ok {
+		return noPlace
+	}
+	b := binary.LittleEndian.AppendUint64(nil, number)
+	return max(xxhash.Sum64(binary.LittleEndian.AppendUint64(b, made)), noPlace+1)
 }
 
 func (s *fileStorage) close() error {
