@@ -266,15 +266,19 @@ func (c mapChange) apply(words []uint64, i, span int) {
 // note adds the changes of a transaction that has been committed without a checkpoint.
 func (f *freelist) note(changes []mapChange) error {
 	span := mapSpan(f.pageSize)
+	var words []uint64
+	at := -1 // the chunk that they belong to
 	for _, c := range changes {
 		for i := int(c.id) / span; i <= (int(c.id)+c.n-1)/span; i++ {
-			words := f.due[i]
-			if words == nil {
-				var err error
-				if words, err = f.diskWords(i); err != nil {
-					return err
+			if i != at {
+				if words = f.due[i]; words == nil {
+					var err error
+					if words, err = f.diskWords(i); err != nil {
+						return err
+					}
+					f.due[i] = words
 				}
-				f.due[i] = words
+				at = i
 			}
 			c.apply(words, i, span)
 		}
