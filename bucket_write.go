@@ -189,11 +189,27 @@ func (b *Bucket) flush() error {
 	if err := b.fold(); err != nil {
 		return err
 	}
-	if _, err := w.parent.tree.put(b.tx, w.name, encodeBucket(&b.tree, b.sequence), cellBucket); err != nil {
+	state := encodeBucket(&b.tree, b.sequence)
+	// Pages of the same group are changed under their own numbers, and then nothing has changed here, if no key is new.
+	if same, err := w.parent.holds(w.name, state); err != nil {
 		return err
+	} else if !same {
+		if _, err := w.parent.tree.put(b.tx, w.name, state, cellBucket); err != nil {
+			return err
+		}
 	}
 	w.flushed, w.changed = b.tree.changes, false
 	return nil
+}
+
+// holds reports whether the cell of the nested bucket of that name has that value.
+func (b *Bucket) holds(name, value []byte) (bool, error) {
+	p, i, exact, err := b.tree.get(b.tx, name)
+	if err != nil || !exact {
+		return false, err
+	}
+	c := p.cell(i)
+	return c.flags == cellBucket && bytes.Equal(c.value, value), nil
 }
 
 // fold makes a bucket with few bytes and no nested buckets an inline one.
