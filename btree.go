@@ -59,8 +59,9 @@ type tree struct {
 
 // lastPut is what put remembers for the next put.
 type lastPut struct {
-	hot hotPath
-	run keyRun
+	hot    hotPath
+	run    keyRun
+	rising bool // each key comes after the one before
 }
 
 // forget makes the next put seek its place from the root.

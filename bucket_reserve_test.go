@@ -82,3 +82,58 @@ func TestBucket_CollectedMemoryIsForgotten(t *testing.T) {
 	}
 	require.NoError(t, db.Close())
 }
+
+// Ensures that puts at random places in a large tree are collected after a few, that a look at the bucket has them done, and that a transaction which
+// looks after each of them soon has them done at once. In order, and in a small tree, they are done at once too.
+func TestBucket_CollectsSoon(t *testing.T) {
+	db, err := OpenMemory(nil)
+	require.NoError(t, err)
+	key := func(i int) []byte { return fmt.Appendf(nil, "%08x", uint32(i)*2654435761) }
+	n := 0
+	collected := func(tx *Tx, b *Bucket, puts int, look bool) (most int) {
+		for range puts {
+			require.NoError(t, b.Put(key(n), make([]byte, 100)))
+			n++
+			most = max(most, len(tx.w.puts.entries))
+			if look {
+				require.NotNil(t, b.Get(key(n-1)))
+				require.Empty(t, tx.w.puts.entries)
+			}
+		}
+		return most
+	}
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		b, err := tx.CreateBucket([]byte("b"))
+		require.NoError(t, err)
+		require.Zero(t, collected(tx, b, 1000, false))
+		return nil
+	}))
+	require.NoError(t, db.Update(func(tx *Tx) error { collected(tx, tx.Bucket([]byte("b")), 30_000, false); return nil }))
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		b := tx.Bucket([]byte("b"))
+		require.GreaterOrEqual(t, collected(tx, b, 200, false), 200-2*collectAfter)
+		require.Equal(t, uint64(n), b.Len())
+		require.Empty(t, tx.w.puts.entries)
+		return nil
+	}))
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		b := tx.Bucket([]byte("b"))
+		require.Equal(t, 1, collected(tx, b, 100, true))
+		require.Greater(t, tx.pager.ws.patience, 2*collectAfter)
+		return nil
+	}))
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		b := tx.Bucket([]byte("b"))
+		for i := range 1000 {
+			require.NoError(t, b.Put(fmt.Appendf(nil, "z%08d", i), nil))
+			require.Empty(t, tx.w.puts.entries)
+		}
+		n += 1000
+		return nil
+	}))
+	require.NoError(t, db.View(func(tx *Tx) error {
+		require.Equal(t, uint64(n), tx.Bucket([]byte("b")).Len())
+		return checkWhole(tx)
+	}))
+	require.NoError(t, db.Close())
+}
