@@ -27,6 +27,9 @@ func openAlder(st storage, c crashConfig) (crashStore, error) {
 		st.close()
 		return nil, err
 	}
+	if c.disk.attend {
+		s.db.pager.opts.crowdedFrom = 0 // every append is attended
+	}
 	return s, nil
 }
 

@@ -73,8 +73,8 @@ type crashCase struct {
 }
 
 func (k *crashCase) String() string {
-	s := fmt.Sprintf("page size %d, dirty limit %d, log size %d, long value %d, longest record %d, lazy %v, map step %d, direct reads %v, torn sectors %v, dropped caches %v", k.config.pageSize,
-		k.config.dirtyLimit, k.config.logSize, k.config.longValue, k.config.maxRecord, k.config.lazy, k.config.disk.mapStep, !k.config.disk.noDirect, !k.config.disk.noTear, k.config.drops)
+	s := fmt.Sprintf("page size %d, dirty limit %d, log size %d, long value %d, longest record %d, lazy %v, map step %d, direct reads %v, torn sectors %v, dropped caches %v, appends attended %v", k.config.pageSize,
+		k.config.dirtyLimit, k.config.logSize, k.config.longValue, k.config.maxRecord, k.config.lazy, k.config.disk.mapStep, !k.config.disk.noDirect, !k.config.disk.noTear, k.config.drops, k.config.disk.attend)
 	if k.fault != nil {
 		s += fmt.Sprintf(", fault %q at %s %d: %v", k.fault.fault.kind, k.fault.op, k.fault.call, k.fault.fault.err)
 	}

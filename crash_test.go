@@ -131,6 +131,7 @@ func crashCaseOf(seed uint64) *crashCase {
 	if rng.IntN(8) == 0 {
 		k.config.disk.capacity = int64(k.config.pageSize) * (8 + rng.Int64N(30)) // a disk that is soon full
 	}
+	k.config.disk.attend = seed%3 == 1
 	steps := 4 + rng.IntN(22)
 	k.script = randomScript(rng, randomStyle(rng), steps)
 	if rng.IntN(2) == 0 {

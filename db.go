@@ -84,7 +84,7 @@ func Open(path string, mode os.FileMode, options *Options) (*DB, error) {
 		return nil, err
 	}
 	file, created, err := openFileStorage(path, mode, fileOptions{
-		readOnly: o.ReadOnly, timeout: o.Timeout, openFile: o.OpenFile, mlock: o.Mlock, huge: o.HugePages,
+		readOnly: o.ReadOnly, timeout: o.Timeout, openFile: o.OpenFile, mlock: o.Mlock, huge: o.HugePages, noRing: o.NoIOUring,
 		reserve: int64(max(o.InitialMmapSize, 0)), logger: o.Logger,
 		holder: func(r io.ReaderAt) string {
 			fi, err := os.Stat(path)

@@ -400,7 +400,7 @@ func (pg *pager) appendGroup(g *group) error {
 	f := frame{count: g.count, first: g.first, link: g.link, jump: g.jump, previous: pg.log.previous, body: buf[logHeader:n]}
 	off := pg.offset(g.at.id) + g.at.off
 	f.seal(buf, pg.log.salt, off)
-	if err := pg.writeDurable("append to the redo log", buf, off); err != nil {
+	if err := pg.writeFrame(buf, off); err != nil {
 		return err
 	}
 	g.sum = f.sum

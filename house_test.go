@@ -42,15 +42,15 @@ var rooms = [][]string{
 	{"tx tx_commit tx_share tx_run durability"},
 	{"stats"},
 	{"btree btree_put btree_delete btree_split btree_range btree_pack"},
-	{"pager pager_open lines pager_space pager_shrink pager_holes snapshot background group redolog checkpoint feed create dirty unwritten readers readers_last cold"},
+	{"pager pager_open lines pager_space pager_shrink pager_holes snapshot background group redolog checkpoint feed create dirty unwritten readers readers_last cold attended"},
 	{"record", "log"},
 	{"workspace"},
 	{"freelist freelist_map freelist_held freelist_lower freelist_pending freelist_holes"},
 	{"meta", "pins"},
 	{"page page_leaf page_branch page_validate page_window"},
-	{"storage_file storage_open storage_private storage_fetch", "storage_memory"},
+	{"storage_file storage_open storage_private storage_fetch storage_attended", "storage_memory"},
 	{"storage"},
-	{"mmap lock sync place fetch punch", "fault"},
+	{"mmap lock sync place fetch punch ring", "fault"},
 	{"errors"},
 }
 

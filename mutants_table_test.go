@@ -33,13 +33,13 @@ var mutants = []mutant{
 		edits: []mutantEdit{
 			{"log.go", "return (int64(body) + logHeader + logBlock - 1) &^ (logBlock - 1)", "return (int64(body) + logHeader + 63) &^ 63"},
 			{"log.go", "p.off < 0 || p.off%logBlock != 0 ||", "p.off < 0 ||"},
-			{"group.go", `if err := pg.writeDurable("append to the redo log", buf, off); err != nil {`, `begin := off &^ (logBlock - 1)
+			{"group.go", `if err := pg.writeFrame(buf, off); err != nil {`, `begin := off &^ (logBlock - 1)
 	blocks := make([]byte, (off+int64(len(buf))-begin+logBlock-1)&^(logBlock-1))
 	copy(blocks, pg.st.mapping().data[begin:off])
 	copy(blocks[off-begin:], buf)
-	if err := pg.writeDurable("append to the redo log", blocks, begin); err != nil {`}}},
+	if err := pg.writeFrame(blocks, begin); err != nil {`}}},
 	{name: "append not durable", quick: true, rule: "a commit returns when its frame is durable",
-		edits: []mutantEdit{{"group.go", `pg.writeDurable("append to the redo log", buf, off)`, "pg.st.writeAt(buf, off)"}}},
+		edits: []mutantEdit{{"group.go", `pg.writeFrame(buf, off)`, "pg.st.writeAt(buf, off)"}}},
 	{name: "damage taken for the end", rule: "a frame of later transactions behind the end of the log is damage",
 		edits: []mutantEdit{{"log.go", "return s, r.checkEnd(s, b, m.logSalt)", "return s, nil"}}, test: "TestLog_Damage"},
 
@@ -79,7 +79,7 @@ var mutants = []mutant{
 	{name: "joins a failed store", rule: "nothing joins a group when the store has failed",
 		edits: []mutantEdit{{"group.go", "if err := pg.failed(); err != nil {\n\t\treturn nil, err\n\t}\n\tif j.floor", "if j.floor"}}, test: "TestGroup_AppendFailsInLazyStore"},
 	{name: "on after a failed append", rule: "a failed append puts the store into the failed state",
-		edits: []mutantEdit{{"group.go", `pg.writeDurable("append to the redo log", buf, off)`, "pg.st.writeDurable(buf, off)"}}},
+		edits: []mutantEdit{{"group.go", `pg.writeFrame(buf, off)`, "pg.st.writeDurable(buf, off)"}}},
 	{name: "on after a failed sync of values", rule: "a failed sync of values puts the store into the failed state",
 		edits: []mutantEdit{{"group.go", `pg.sync("sync of values before their commit")`, "pg.st.sync()"}}, test: "TestGroup_ValuesCannotBeSynced"},
 	{name: "on after a failed value", rule: "a failed write of a long value puts the store into the failed state",

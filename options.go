@@ -113,6 +113,10 @@ type Options struct {
 	// than half is free becomes shorter in the background, as by DB.Shrink. Less than 4 MiB are left alone.
 	NoAutoShrink bool
 
+	// NoIOUring keeps the store from asking Linux for an io_uring. Else it does so when readers keep all processors busy beside a durable writer, who does not wait
+	// for the disk in a thread of his own then. A system that refuses is no error; this is for sandboxes that end the program for asking.
+	NoIOUring bool
+
 	background    func(func()) // of tests: runs background work
 	waiting       func(bool)   // of tests: somebody waits for an append, true, or for a checkpoint, false
 	checkpointAge time.Duration
@@ -189,7 +193,7 @@ func (o *Options) pagerOptions() pagerOptions {
 		pageSize: o.PageSize, newPageSize: o.PageSize, maxSize: int64(o.MaxSize), readOnly: o.ReadOnly, dirtyLimit: o.DirtyLimit, logger: o.Logger,
 		logSize: int64(o.LogSize), historyLimit: int64(o.HistoryLimit), syncInterval: o.SyncInterval, checkpointAge: o.checkpointAge, background: o.background, waiting: o.waiting,
 		longValue: o.longValue, shrinkTime: shrinkTime, shrinkPatience: shrinkPatience, autoShrinkLeast: autoShrinkLeast,
-		punchHoles: o.PunchHoles, punchLeast: cmp.Or(o.punchLeast, punchLeast),
+		punchHoles: o.PunchHoles, punchLeast: cmp.Or(o.punchLeast, punchLeast), crowdedFrom: crowdedFrom,
 	}
 	if o.shrinkTime > 0 { // a test, which must make the same calls each time
 		p.shrinkTime, p.shrinkPatience = o.shrinkTime, 0

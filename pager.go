@@ -48,6 +48,8 @@ type pagerOptions struct {
 
 	autoShrinkLeast int64  // see there
 	checkpointed    func() // called after each checkpoint in the background
+
+	crowdedFrom int // see there
 }
 
 // defaultLongValue is the length from which on a value is written once: to its overflow run, durably, before the record that refers to it
@@ -69,6 +71,8 @@ type pager struct {
 	path     string               // of the file, if it is in one
 	broken   chan struct{}        // closed in the failed state
 	cold     *coldReads           // nil: reads never wait for a disk
+	attended attendedStorage      // st, if appends can be attended; else nil
+	watch    *attendance          // of those; else nil
 
 	// Atomic.
 	published  atomic.Pointer[snapshot] // nil when closed
@@ -114,6 +118,8 @@ type pager struct {
 	shrinkingAtClose bool      // what it keeps free is for nobody who goes on now
 	looked           time.Time // when checkRemovedOften looked
 	replay           *logScan
+
+	crowd crowd // of the one who leads
 
 	publishMu sync.Mutex // one at a time writes unwritten pages and publishes; guards what follows
 	due       []*unwrittenPage
@@ -374,7 +380,12 @@ func (pg *pager) writePages(p []byte, id pgid) error {
 func (pg *pager) writeDurable(op string, p []byte, off int64) error {
 	pg.telling.RLock()
 	defer pg.telling.RUnlock()
-	if err := pg.st.writeDurable(p, off); err != nil {
+	return pg.told(op, pg.st.writeDurable(p, off))
+}
+
+// told makes the error of a durable write the failed state.
+func (pg *pager) told(op string, err error) error {
+	if err != nil {
 		return pg.fail(op, err)
 	}
 	return nil

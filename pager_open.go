@@ -16,6 +16,9 @@ func openPager(st storage, o pagerOptions) (*pager, error) {
 	if pg.opts.background == nil {
 		pg.opts.background = func(f func()) { go f() }
 	}
+	if a, ok := st.(attendedStorage); ok && a.attendance() != nil {
+		pg.attended, pg.watch = a, a.attendance()
+	}
 	fresh := st.size() == 0
 	if !fresh {
 		var err error

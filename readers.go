@@ -35,10 +35,11 @@ type readerSlot struct {
 	epoch atomic.Uint64 // how many had begun when that was last a multiple of readerEpoch, for the first bits
 
 	// Its owner's only.
-	begun uint64
-	spare any // of the layer above
+	begun  uint64
+	spare  any // of the layer above
+	looker onlooker
 
-	_ [24]byte
+	_ [8]byte
 
 	seen  seenReader // guarded by readerTable.mu
 	place int        // among the settled ones, -1 when the store is closed; guarded by readerTable.mu

@@ -121,6 +121,7 @@ type simConfig struct {
 	noDirect bool  // readMedium is not available
 	noTear   bool  // sectors are atomic
 	place    uint64
+	attend   bool // durable writes can be attended
 }
 
 // simDisk implements storage.
@@ -335,6 +336,19 @@ func (d *simDisk) writeAt(p []byte, off int64) error {
 	}
 	d.underway(c)
 	return err
+}
+
+func (d *simDisk) attendance() *attendance {
+	if !d.cfg.attend {
+		return nil
+	}
+	return newAttendance() // what is written here is done at once, so nobody finds anything
+}
+
+// writeAttended does what is done beside the write before it: so that a crash finds the one and not the other.
+func (d *simDisk) writeAttended(p []byte, off int64, beside func()) error {
+	beside()
+	return d.writeDurable(p, off)
 }
 
 func (d *simDisk) writeDurable(p []byte, off int64) error {

@@ -74,6 +74,18 @@ type fetcher interface {
 	touchRandomly(on bool)
 }
 
+// attendedStorage is a storage that can write durably without a thread that waits for the disk. Whoever is at work looks whether such a write is done,
+// and lets the one who waits for it go on.
+type attendedStorage interface {
+	storage
+	// writeAttended is writeDurable, one at a time. It returns sooner if many look at the attendance meanwhile; it returns if nobody does. beside is called
+	// once, while the write is under way, or not at all.
+	writeAttended(p []byte, off int64, beside func()) error
+	// attendance is where to look, always the same; nil where no write is attended. Who looks must not do so while the storage is closed, or
+	// afterwards.
+	attendance() *attendance
+}
+
 // pacer is a storage that can write parts of what it has in a cache.
 type pacer interface {
 	storage

@@ -33,6 +33,7 @@ type fileStorage struct {
 	opts        fileOptions
 	file        *os.File
 	synchronous []*durableFile // none where the system has no such descriptors
+	attended    *attendance    // nil without those, or if none is wanted
 
 	// Atomic.
 	current atomic.Pointer[mapping]
@@ -46,6 +47,10 @@ type fileStorage struct {
 	notDirect bool // there are no direct reads here
 	kept      bool // pages are locked in memory, if that was asked for
 
+	// Of the one whose write is attended.
+	ring    *ring // made by the first
+	notRing bool  // there is none to be had
+
 	syncing sync.Mutex // without synchronous descriptors: of syncs, as one at a time goes through a durableFile
 
 	mu     sync.Mutex   // guards what follows
@@ -57,9 +62,10 @@ type fileStorage struct {
 }
 
 var (
-	_ fetcher       = (*fileStorage)(nil)
-	_ pacer         = (*fileStorage)(nil)
-	_ placedStorage = (*fileStorage)(nil)
+	_ fetcher         = (*fileStorage)(nil)
+	_ pacer           = (*fileStorage)(nil)
+	_ placedStorage   = (*fileStorage)(nil)
+	_ attendedStorage = (*fileStorage)(nil)
 )
 
 // zeros is what growth writes where the system cannot reserve blocks in another way.
@@ -366,6 +372,9 @@ func (s *fileStorage) close() error {
 	if f := s.random.Load(); f != nil {
 		errs = append(errs, f.Close())
 	}
+	if s.ring != nil {
+		errs = append(errs, s.ring.close())
+	}
 	for _, d := range s.synchronous {
 		if d.f != nil {
 			errs = append(errs, d.f.Close())
@@ -430,6 +439,9 @@ func (s *fileStorage) openSynchronous() {
 			s.opts.logger.Warn("no synchronous descriptor; each commit syncs the whole file", "path", s.path, "error", err)
 		}
 		return
+	}
+	if !s.opts.noRing {
+		s.attended = newAttendance()
 	}
 	s.synchronous = append(s.synchronous, d)
 	for s.opts.openFile == nil && len(s.synchronous) < durableFiles { // a custom OpenFile may count

@@ -20,6 +20,7 @@ type fileOptions struct {
 	openFile func(string, int, os.FileMode) (*os.File, error)
 	mlock    bool         // keep the mapped pages of the file in memory
 	huge     bool         // ask for huge pages
+	noRing   bool         // never ask for a ring; see storage_attended.go
 	reserve  int64        // address space for the mapping, at least; 0: the default
 	logger   *slog.Logger // may be nil
 

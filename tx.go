@@ -533,7 +533,7 @@ func (tx *Tx) end(committed bool) error {
 		return ErrTxClosed
 	}
 	if tx.w == nil {
-		tx.pager.readers.end(tx.block.slot)
+		tx.pager.endReader(tx.block.slot)
 		return nil
 	}
 	pg := tx.pager
