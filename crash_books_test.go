@@ -447,6 +447,7 @@ func (c *crashCoverage) String() string {
 
 // note keeps the books of an episode at every call.
 func (e *crashEpisode) note(c simCall) {
+	e.lab.calls.Add(1)
 	if e.lab.trace != nil {
 		e.lab.trace(e, c)
 	}

@@ -99,12 +99,15 @@ type crashLab struct {
 	wrap   func(*simDisk) storage                               // nil: the disk itself; else a storage that is wrong on purpose
 	sample func(rng *rand.Rand, e *crashEpisode, c simCall) int // outcomes to try at a crash point of the first run
 	depth  int                                                  // crashes in a row
-	hang   time.Duration                                        // longest life of one image
+	hang   time.Duration                                        // longest time without a call to the storage
+	hung   func(what string)                                    // nil: the program ends
 	replay *crashReplay
 	trace  func(e *crashEpisode, c simCall) // nil, or told of every call
 
-	images  atomic.Int64 // disks opened after a crash
-	repeats atomic.Int64 // that were not, for the same had been opened with the same allowed states; they do not count
+	images  atomic.Int64                 // disks opened after a crash
+	calls   atomic.Int64                 // to storages
+	living  atomic.Pointer[crashEpisode] // the last image that was begun, of those that are not done
+	repeats atomic.Int64                 // that were not, for the same had been opened with the same allowed states; they do not count
 	points  atomic.Int64
 	nested  atomic.Int64 // of images: after a second or later crash
 	inOpen  atomic.Int64 // of images: crashed during an open
@@ -260,6 +263,7 @@ func (l *crashLab) run(k *crashCase) *crashViolation {
 	e := &crashEpisode{lab: l, kase: k, disk: newSimDisk(k.config.disk), depth: l.depth,
 		tip: empty, current: empty, acked: empty, rng: rand.New(rand.NewPCG(k.seed, 11))}
 	defer func() { e.disk.release() }()
+	defer l.watch(k)()
 	e.disk.setGentle(true)
 	e.disk.onCall = e.crashPoint
 	if k.fault != nil {
@@ -288,6 +292,40 @@ func (l *crashLab) run(k *crashCase) *crashViolation {
 		e.fail("the storage was used against its contract: %s", m)
 	}
 	return e.violation
+}
+
+const hangTicks = 6
+
+// watch ends the program, with what all goroutines do, if nothing happens any more in the case at work, until the returned function is called. It looks several
+// times: on a machine that stands still for a minute everybody stands still.
+func (l *crashLab) watch(k *crashCase) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(l.hang / hangTicks)
+		defer tick.Stop()
+		for idle, last := 0, int64(-1); idle < hangTicks; idle++ {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if now := l.calls.Load(); now != last {
+				idle, last = 0, now
+			}
+		}
+		story := []string{"in the first run"}
+		if e := l.living.Load(); e != nil {
+			story = e.story
+		}
+		what := fmt.Sprintf("crash lab: the store hangs: seed %d\n  %s", k.seed, strings.Join(story, "\n  "))
+		if l.hung != nil {
+			l.hung(what)
+			return
+		}
+		debug.SetTraceback("all")
+		panic(what)
+	}()
+	return func() { close(done) }
 }
 
 // inject lets one call of the episode fail.
@@ -452,11 +490,7 @@ func (e *crashEpisode) survive(c simCall, outcome uint64, left *simDisk, rng *ra
 	e.mu.Unlock()
 	story := fmt.Sprintf("crash at call %s, outcome %d (%s), %d bytes left", c, outcome, outcomeName(outcome), next.disk.sizeNow)
 	next.story = append(e.story[:len(e.story):len(e.story)], story)
-	watch := time.AfterFunc(e.lab.hang, func() {
-		debug.SetTraceback("all")
-		panic(fmt.Sprintf("crash lab: the store hangs: seed %d\n  %s", e.kase.seed, strings.Join(next.story, "\n  ")))
-	})
-	defer watch.Stop()
+	defer e.lab.living.Store(e.lab.living.Swap(next))
 	defer func() { next.disk.release() }() // it may have another by then
 	next.guard(next.live)
 	if next.store != nil {

@@ -478,6 +478,37 @@ func TestCrashLab_FlawedStores(t *testing.T) {
 	}
 }
 
+// Ensures that a store that hangs is noticed, in the first run as well as in an image.
+func TestCrashLab_Hang(t *testing.T) {
+	t.Parallel()
+	for at, in := range map[int]string{1: "in the first run", 5: "crash at call"} {
+		l := tinyLab()
+		l.hang = time.Second
+		said, goOn := "", make(chan struct{})
+		l.hung = func(what string) {
+			said = what
+			close(goOn)
+		}
+		opens := 0
+		l.open = func(st storage, _ crashConfig) (crashStore, error) {
+			if opens++; opens == at {
+				select {
+				case <-goOn:
+				case <-time.After(time.Minute):
+					t.Error("nobody notices")
+				}
+			}
+			return openTiny(st)
+		}
+		if v := l.run(crashCaseOf(1)); v != nil {
+			t.Fatal(v)
+		}
+		if opens < at || !strings.Contains(said, "hangs: seed 1\n  "+in) {
+			t.Errorf("%d opens, it was said: %q", opens, said)
+		}
+	}
+}
+
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line

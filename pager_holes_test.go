@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -162,6 +163,82 @@ func TestHoles_NothingWritten(t *testing.T) {
 	require.Contains(t, d.misuse(), "has no blocks")
 }
 
+// fillHoles has pages in the place of holes that are free again, and have blocks.
+func fillHoles(t *testing.T, db *DB) {
+	t.Helper()
+	putMany(t, db, 3000, 3200, 1)
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		_, err := tx.Bucket([]byte("b")).DeleteRange([]byte("03000"), nil)
+		return err
+	}))
+	for range 2 {
+		putMany(t, db, 0, 1, 3)
+		db.pager.checkpointInBackground()
+		require.NoError(t, db.View(func(*Tx) error { return nil }))
+	}
+}
+
+// Ensures that no hole is made while a checkpoint is under way: its meta, which takes the place of the one that tells of holes, does not know of them.
+func TestHoles_BesideCheckpoint(t *testing.T) {
+	d := newSimDisk(simConfig{capacity: 8 << 20})
+	db, err := openStorage(d, &Options{shrinkTime: time.Hour, punchLeast: 8192, NoAutoShrink: true, background: func(f func()) { f() }})
+	require.NoError(t, err)
+	putMany(t, db, 0, 600, 1)
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		_, err := tx.Bucket([]byte("b")).DeleteRange([]byte("00100"), []byte("00500"))
+		return err
+	}))
+	for range 2 {
+		putMany(t, db, 0, 1, 2)
+		db.pager.checkpointInBackground()
+		require.NoError(t, db.View(func(*Tx) error { return nil }))
+	}
+	putMany(t, db, 0, 1, 3)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	d.onCall = func(c simCall) {
+		if c.op == simSync {
+			once.Do(func() {
+				close(reached)
+				<-goOn
+			})
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(db.pager.checkpointInBackground)
+	<-reached
+	punched := make(chan error, 1)
+	go func() { punched <- (&shrinker{db: db, pg: db.pager, ctx: context.Background()}).punch() }()
+	select {
+	case err := <-punched:
+		punched <- err
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(goOn)
+	all.Wait()
+	require.NoError(t, <-punched)
+	require.Greater(t, db.pager.fl.holes.count, 300)
+	require.True(t, db.pager.durable.holes, "the newest meta does not tell of holes")
+	d, db = afterKill(t, d)
+	putMany(t, db, 1000, 1300, 1)
+	wholeAndClosed(t, db, d)
+}
+
+// Ensures that a long value that was deleted keeps its blocks as long as the log refers to it: a recovery reads it.
+func TestHoles_LoggedValue(t *testing.T) {
+	d, db := punched(t, &Options{longValue: 4096})
+	fillHoles(t, db)
+	long := []byte("long")
+	require.NoError(t, db.Update(func(tx *Tx) error { return tx.Bucket([]byte("b")).Put(long, make([]byte, 20_000)) }))
+	require.NoError(t, db.Update(func(tx *Tx) error { return tx.Bucket([]byte("b")).Delete(long) }))
+	before := db.pager.fl.holes.count
+	punch(t, db)
+	require.Greater(t, db.pager.fl.holes.count, before)
+	require.NotEmpty(t, db.pager.fl.retainedRuns)
+	d, db = afterKill(t, d)
+	wholeAndClosed(t, db, d)
+}
+
 // latePunch is a disk that makes a hole only after others have had time to use its pages.
 type latePunch struct {
 	*simDisk
@@ -177,16 +254,7 @@ func (d *latePunch) punch(off, n int64) (bool, error) {
 func TestHoles_BesideCommit(t *testing.T) {
 	d := &latePunch{simDisk: newSimDisk(simConfig{capacity: 8 << 20}), before: func() {}}
 	db := punchedOn(t, d, &Options{})
-	putMany(t, db, 3000, 3200, 1) // in some of the holes
-	require.NoError(t, db.Update(func(tx *Tx) error {
-		_, err := tx.Bucket([]byte("b")).DeleteRange([]byte("03000"), nil)
-		return err
-	}))
-	for range 2 {
-		putMany(t, db, 0, 1, 3)
-		db.pager.checkpointInBackground()
-		require.NoError(t, db.View(func(*Tx) error { return nil }))
-	}
+	fillHoles(t, db)
 	done := make(chan error, 1)
 	begun := false
 	d.before = func() {
@@ -261,20 +329,35 @@ func TestHoles_End(t *testing.T) {
 // Ensures that they are known when the mark goes up over them with the log, in a recovery. What lay before a run of the log was free then, and taken for pages with
 // blocks; but the blocks that transactions had got for it may be gone after a power cut, for only the run was written durably.
 func TestHoles_EndInRecovery(t *testing.T) {
-	for _, puts := range []int{20, 60, 200} {
-		d, _, before := loweredOverHoles(t)
-		d, db := afterKill(t, d)
-		putMany(t, db, 0, 1, 4) // commits by a checkpoint, for it is the first
-		mark := db.pager.durable.highWater
-		for i := 0; db.pager.fl.highWater < before*3/4; i++ {
-			putMany(t, db, 2000+puts*i, 2000+puts*(i+1), 1)
-		}
-		require.Less(t, db.pager.durable.highWater, mark+100, "a checkpoint has come between")
-		d, db = afterCrash(t, d, crashFirstPower) // nothing is left but what was durable
-		require.Empty(t, d.misuse())
-		putMany(t, db, 10_000, 10_400, 1)
-		wholeAndClosed(t, db, d)
-	}
+	d, _, _ := loweredOverHoles(t)
+	d, db := afterKill(t, d)
+	putMany(t, db, 0, 1, 4) // commits by a checkpoint, for it is the first
+	putMany(t, db, 0, 1, 5)
+	pg := db.pager
+	mark := pg.durable.highWater
+	require.Equal(t, mark, pg.fl.highWater)
+	// Neither the value nor, after that, the log for its record finds so many pages together in front.
+	require.NoError(t, db.Update(func(tx *Tx) error { return tx.Bucket([]byte("b")).Put([]byte("run"), make([]byte, 60_000)) }))
+	require.Equal(t, mark, pg.durable.highWater, "a checkpoint has come between")
+	require.Greater(t, pg.logRuns[len(pg.logRuns)-1].id, mark+10)
+	d, db = afterCrash(t, d, crashFirstPower) // nothing is left but what was durable
+	require.Empty(t, d.misuse())
+	putMany(t, db, 10_000, 10_400, 1)
+	wholeAndClosed(t, db, d)
+}
+
+// Ensures that they get blocks too when a run of pages finds no other place.
+func TestHoles_EndByRun(t *testing.T) {
+	d, db, _ := loweredOverHoles(t)
+	pg := db.pager
+	pg.writing <- struct{}{}
+	require.NoError(t, pg.haveSolid(60)) // so that nobody asks for more
+	<-pg.writing
+	require.Less(t, pg.fl.holes.bareFrom, pg.fl.holes.bareTo)
+	before := pg.fl.highWater
+	require.NoError(t, db.Update(func(tx *Tx) error { return tx.Bucket([]byte("b")).Put([]byte("run"), make([]byte, 60_000)) }))
+	require.Greater(t, pg.fl.highWater, before)
+	wholeAndClosed(t, db, d)
 }
 
 // Ensures that they are known when pages there could not be had, for the file would have had to grow.
@@ -324,6 +407,43 @@ func TestHoles_FullDisk(t *testing.T) {
 		putMany(t, db, 8000, 8100, 1)
 		wholeAndClosed(t, db, d)
 	}
+}
+
+// Ensures that pages for which there are no blocks are not given out, that they are holes as before, and that others which have some are taken if there are
+// so many together.
+func TestHoles_NoBlocks(t *testing.T) {
+	d, db := punched(t, &Options{})
+	pg, f := db.pager, db.pager.fl
+	d.cfg.full = true
+	pg.writing <- struct{}{}
+	for _, n := range []int{1, 40} {
+		r, err := f.nextFree(firstPage, f.highWater, n, true)
+		require.NoError(t, err)
+		if r.n < n { // no more than 7 are together
+			r, err = f.nextFree(firstPage, f.highWater, 7, true)
+			require.NoError(t, err)
+		}
+		r.n = min(r.n, n)
+		require.Positive(t, r.n)
+		bare, free := f.holes.count, f.free
+		f.holes.taken = f.holes.taken[:0]
+		require.NoError(t, f.take(r))
+		require.Equal(t, bare-r.n, f.holes.count)
+		id, err := pg.solidify(r, f.highWater)
+		require.Equal(t, bare, f.holes.count)
+		if n > 1 {
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			require.Equal(t, free, f.free)
+			continue
+		}
+		require.NoError(t, err)
+		require.NotEqual(t, r.id, id)
+		require.False(t, d.holes[int64(id)])
+		require.NoError(t, f.release(run{id, 1}))
+	}
+	<-pg.writing
+	d.cfg.full = false
+	wholeAndClosed(t, db, d)
 }
 
 // Ensures that a file really takes less room on the disk, keeps its length and its content, takes the room again when it is used, and that the mark in

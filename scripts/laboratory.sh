@@ -4,10 +4,14 @@
 #	scripts/laboratory.sh                # ten minutes
 #	scripts/laboratory.sh --time 2h      # or 90m
 #	scripts/laboratory.sh --keep DIR     # what the tests have said stays in DIR
+#	scripts/laboratory.sh --book FILE [--images 10000000] [--time 8h]
+#
+# With --book it checks crash images and does nothing else, until there are so many in FILE (else ten million), or the time is over. It may be stopped
+# at any moment: the next run goes on behind the last script that FILE has, and prints what all runs have done.
 #
 # Damage, failures of calls, the model and the mutants are done once: with less than half an hour a part of the first two, with less than an
 # hour three of the mutants. The time that is left is shared by crash images (half of it), kills, and power cuts and failures of a disk
-# under ext4 and xfs, which need root; they go on with fresh seeds as long as there is time. See docs/testing.md for the kinds. The exit
+# under ext4, xfs and btrfs, which need root; they go on with fresh seeds as long as there is time. See docs/testing.md for the kinds. The exit
 # code is 1 if anything has failed, or if a kind has counted nothing; the last lines say where to look.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,13 +21,23 @@ usage() {
 	exit 2
 }
 
-seconds=600 keep=
+seconds=600 keep= book= images=10000000 timed=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--time)
 		[[ ${2:-} =~ ^([0-9]+)(s|m|h)$ ]] || usage
 		case ${BASH_REMATCH[2]} in s) unit=1 ;; m) unit=60 ;; h) unit=3600 ;; esac
-		seconds=$((BASH_REMATCH[1] * unit))
+		seconds=$((BASH_REMATCH[1] * unit)) timed=yes
+		shift 2
+		;;
+	--book)
+		[ -n "${2:-}" ] || usage
+		book=$2
+		shift 2
+		;;
+	--images)
+		[[ ${2:-} =~ ^[0-9]+$ ]] || usage
+		images=$2
 		shift 2
 		;;
 	--keep)
@@ -79,6 +93,34 @@ until_then() {
 : >"$scratch/counts"
 : >"$scratch/skipped"
 go test -c -o "$scratch/alder.test" . || exit 1
+
+# fill_book checks images until the book has enough of them, or the time is over.
+fill_book() {
+	local log=$logs/book.log have=0
+	touch "$book" || return 1
+	book=$(realpath "$book")
+	while :; do
+		have=$(awk '{ n += $5 } END { print n + 0 }' "$book")
+		[ "$have" -lt "$images" ] || break
+		if [ -n "$timed" ] && [ $((SECONDS - begun)) -ge "$seconds" ]; then
+			break
+		fi
+		if ! "$scratch/alder.test" -test.v -test.timeout 0 -test.run '^TestCrash$' -alder.crashbook="$book" -alder.images=$((images - have < 50000 ? images - have : 50000)) >"$log" 2>&1; then
+			cat "$log"
+			return 1
+		fi
+		grep -oE 'in all runs of .*' "$log"
+	done
+	printf '%d crash images of %d, no violation\n' "$have" "$images"
+}
+
+if [ -n "$book" ]; then
+	fill_book
+	code=$?
+	[ -n "$keep" ] || rm -rf "$logs"
+	exit $code
+fi
+
 (cd faultdisk && go test -c -o "$scratch/faultdisk.test" .) || exit 1
 alder=("$scratch/alder.test" -test.v -test.timeout 0)
 disk=("$scratch/faultdisk.test" -test.v -test.timeout 0)
