@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -134,7 +135,7 @@ func TestAttended_Crowded(t *testing.T) {
 		putNumber(t, db, n)
 	}
 	require.Nil(t, s.ring)
-	stop := readers(t, db, 8)
+	stop := readers(t, db, 2*runtime.GOMAXPROCS(0))
 	for begun := time.Now(); s.ring == nil && time.Since(begun) < time.Minute; n++ {
 		putNumber(t, db, n)
 	}

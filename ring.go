@@ -25,7 +25,7 @@ type attendance struct {
 	taken atomic.Uint32 // the number of those whose result has been taken; constant while a write is under way
 
 	done chan bool     // has a value for each write that somebody has noticed: whether he waits to go on
-	back chan struct{} // has a value when he can
+	back chan struct{} // has a value for each who can
 
 	_ [64]byte
 }
@@ -49,7 +49,7 @@ const (
 )
 
 func newAttendance() *attendance {
-	return &attendance{done: make(chan bool, 1), back: make(chan struct{}, 1)}
+	return &attendance{done: make(chan bool, 1), back: make(chan struct{}, 64)} // some may be slow to take what they are given
 }
 
 // onlooker is what somebody who looks again and again remembers. The zero value is one who has not looked yet.
