@@ -68,7 +68,8 @@ func (t *Trial) smallRecords() (data.Set, error) {
 	return data.NewSynthetic(1000, t.Params.KeySize, 100, false, t.Params.Seed+99, 0)
 }
 
-// commitWithFreePages compares small commits in a store with many free pages with those in a store that has none.
+// commitWithFreePages compares small commits in a store with many free pages with those in a store that has none, and else the
+// same records: among more records the small ones lie in more pages, of which more are written.
 func commitWithFreePages(t *Trial) error {
 	small, err := t.smallRecords()
 	if err != nil {
@@ -79,7 +80,7 @@ func commitWithFreePages(t *Trial) error {
 	if err != nil {
 		return err
 	}
-	if err := load(base, small, 1000); err != nil {
+	if err := errors.Join(load(base, small, 1000), load(base, &everyNth{Set: t.Set, n: keptOf}, 1000)); err != nil {
 		return errors.Join(err, closeAfter(base))
 	}
 	if err := t.smallCommits("base ", base, small); err != nil {
@@ -237,7 +238,7 @@ func shrinkOnline(t *Trial) error {
 		if err != nil {
 			return err
 		}
-		waits, err := t.besides(store, kept, shrinker.Shrink)
+		alone, waits, err := t.besides(store, kept, shrinker.Shrink)
 		if err != nil {
 			return err
 		}
@@ -248,13 +249,69 @@ func shrinkOnline(t *Trial) error {
 		if err != nil {
 			return err
 		}
+		fresh, err := t.freshSize(&everyNth{Set: t.Set, n: kept})
+		if err != nil {
+			return err
+		}
 		live := float64(t.Set.Len()/kept) * float64(t.Params.KeySize+t.Params.ValueSize)
 		t.measure("file/live", float64(after)/live, "")
+		t.measure("file/fresh", float64(after)/float64(fresh), "")
 		t.measure("file before", float64(before)/1e6, "MB")
 		t.measure("file after", float64(after)/1e6, "MB")
+		t.measure("file fresh", float64(fresh)/1e6, "MB")
 		t.measure("wait max", float64(waits.Max())/1e6, "ms")
-		return t.reportLatency("", waits)
+		t.measure("wait max before", float64(alone.Max())/1e6, "ms")
+		t.measure("waits over 20 ms", over(waits, longWait), "")
+		t.measure("waits over 20 ms before", over(alone, longWait), "")
+		return errors.Join(t.reportLatency("", waits), t.reportLatency("before ", alone))
 	})
+}
+
+// longWait is what nobody should wait for longer beside a shrink.
+const longWait = 20 * time.Millisecond
+
+// over is the part of the operations that took longer than d.
+func over(l Latency, d time.Duration) float64 {
+	n := int64(0)
+	for _, bar := range l.Distribution() {
+		if bar.From > int64(d) {
+			n += bar.Count
+		}
+	}
+	return float64(n) / float64(max(l.TotalCount(), 1))
+}
+
+// freshSize is the size of a new store with these records, put in the order of their keys: what they take in this engine if nothing else is in its files.
+func (t *Trial) freshSize(set data.Set) (size int64, err error) {
+	dir := t.Scratch + "/fresh"
+	store, err := t.openAt(dir, engine.Lazy, false)
+	if err != nil {
+		return 0, err
+	}
+	w, err := store.Writer()
+	if err != nil {
+		return 0, errors.Join(err, closeAfter(store))
+	}
+	var key, value []byte
+	order := inKeyOrder(set, 0, set.Len())
+	for i := 0; i < len(order) && err == nil; {
+		err = w.Begin()
+		for end := min(i+prepareTx, len(order)); i < end && err == nil; i++ {
+			key, value = set.Key(order[i], key), set.Value(order[i], 0, value)
+			err = w.Put(key, value)
+		}
+		if err == nil {
+			err = w.Commit()
+		}
+	}
+	if err != nil {
+		return 0, errors.Join(err, closeAfter(store))
+	}
+	if err := errors.Join(w.Close(), store.Sync(), settle(store), store.Close()); err != nil {
+		return 0, err
+	}
+	_, size, err = measure.Size(dir)
+	return size, err
 }
 
 // settledSize waits, some seconds at most, until the files on the disk shrink no more: some engines remove them in
@@ -273,21 +330,21 @@ func (t *Trial) settledSize() (size int64, err error) {
 	return size, err
 }
 
-// besides runs f while readers look up surviving records and a writer overwrites them, and returns how long each
-// of their operations took.
-func (t *Trial) besides(store engine.Store, kept int, f func() error) (Latency, error) {
+// besides runs f while readers look up surviving records and a writer overwrites them, and returns how long each of their
+// operations took, for a while before and meanwhile: goroutines that outnumber the processors wait for these too, whatever the store does.
+func (t *Trial) besides(store engine.Store, kept int, f func() error) (before, meanwhile Latency, err error) {
 	workers, err := t.readers(store, t.Params.Goroutines)
 	if err != nil {
-		return Latency{}, err
+		return before, meanwhile, err
 	}
 	writer, err := store.Writer()
 	if err != nil {
-		return Latency{}, err
+		return before, meanwhile, err
 	}
 	survivors := &everyNth{Set: t.Set, n: kept}
 	pick, err := data.NewPicker("uniform", survivors.Len(), t.workerSeed(100))
 	if err != nil {
-		return Latency{}, err
+		return before, meanwhile, err
 	}
 	put := &putWorker{set: survivors, writer: writer, pick: pick}
 	steps := []func() error{put.once}
@@ -295,27 +352,38 @@ func (t *Trial) besides(store engine.Store, kept int, f func() error) (Latency, 
 	for _, w := range workers {
 		w.set = survivors
 		if w.pick, err = data.NewPicker("uniform", survivors.Len(), w.pickSeed()); err != nil {
-			return Latency{}, err
+			return before, meanwhile, err
 		}
 		steps = append(steps, func() error { return w.reader.Once(w.next(), w.check) })
 		checks = append(checks, w.check)
 	}
+	var pause time.Duration
+	if t.Params.Rate > 0 {
+		pause = time.Duration(float64(len(steps)) / t.Params.Rate * float64(time.Second))
+	}
+	before, err = during(steps, pause, func() error {
+		time.Sleep(t.Params.duration())
+		return nil
+	})
+	if err != nil {
+		return before, meanwhile, err
+	}
 	t.start()
 	began := time.Now()
-	latency, err := during(steps, f)
+	meanwhile, err = during(steps, pause, f)
 	if err != nil {
-		return latency, err
+		return before, meanwhile, err
 	}
 	t.measure("seconds", time.Since(began).Seconds(), "s")
 	t.stop()
-	return latency, errors.Join(wrong(checks), writer.Close())
+	return before, meanwhile, errors.Join(wrong(checks), writer.Close())
 }
 
 // pickSeed derives a seed from where the worker's own sequence stands.
 func (w *readWorker) pickSeed() uint64 { return uint64(w.pick.Next()) }
 
-// during repeats each step on a goroutine of its own until f returns, and records how long every one took.
-func during(steps []func() error, f func() error) (Latency, error) {
+// during repeats each step on a goroutine of its own until f returns, with a pause in between, and records how long every one took.
+func during(steps []func() error, pause time.Duration, f func() error) (Latency, error) {
 	var stop atomic.Bool
 	var all sync.WaitGroup
 	latencies, failed := make([]Latency, len(steps)), make([]error, len(steps))
@@ -326,6 +394,9 @@ func during(steps []func() error, f func() error) (Latency, error) {
 				start := time.Now()
 				failed[i] = step()
 				latencies[i].Record(time.Since(start))
+				if pause > 0 {
+					time.Sleep(pause)
+				}
 			}
 		})
 	}
@@ -455,7 +526,7 @@ func growBesideReader(t *Trial) error {
 			left <- release()
 		}()
 		var slowest time.Duration
-		begins, err := during([]func() error{func() error { return errors.Join(beginner.Begin(), beginner.End()) }},
+		begins, err := during([]func() error{func() error { return errors.Join(beginner.Begin(), beginner.End()) }}, 0,
 			func() error {
 				for i := 1; i < t.Set.Len(); i++ {
 					start := time.Now()
