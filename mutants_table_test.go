@@ -218,7 +218,7 @@ var mutants = []mutant{
 	{name: "survived too far", rule: "what a recovery has not found has not survived", test: "TestTx_WriteDiff_AcrossCrashes",
 		edits: []mutantEdit{{"pager_open.go", "pg.survived[0] = scan.next - 1", "pg.survived[0] = scan.next - 1 + recoveryGap"}}},
 	{name: "survived not in the meta", rule: "the meta of each checkpoint says how far the epochs before reach", test: "TestTx_WriteDiff_AcrossCrashes",
-		edits: []mutantEdit{{"checkpoint.go", "next.epoch, next.survived, next.moves = pg.epoch, pg.survived, c.state.moves", "next.epoch, next.moves = pg.epoch, c.state.moves"}}},
+		edits: []mutantEdit{{"checkpoint.go", "m.epoch, m.survived, m.lines, m.place = pg.epoch, pg.survived, pg.lines, pg.place", "m.epoch, m.lines, m.place = pg.epoch, pg.lines, pg.place"}}},
 
 	// ---- holes
 	{name: "hole without a mark", rule: "a meta that says that there may be holes is durable before the first is made",
@@ -272,8 +272,8 @@ var mutants = []mutant{
 
 	// ---- the pace of checkpoints
 	{name: "written back too late", rule: "the pages of a checkpoint beside commits are written back, a part at a time, before its sync", test: "TestCheckpoint_Paced",
-		edits: []mutantEdit{{"checkpoint.go", "\tif !c.alone {\n\t\tpg.writeBack(c.fileLength)\n\t}\n\tif err := pg.sync(\"sync of a checkpoint\"); err != nil {\n\t\treturn err\n\t}\n",
-			"\tif err := pg.sync(\"sync of a checkpoint\"); err != nil {\n\t\treturn err\n\t}\n\tif !c.alone {\n\t\tpg.writeBack(c.fileLength)\n\t}\n"}}},
+		edits: []mutantEdit{{"checkpoint.go", "\tif !c.alone {\n\t\tif err := pg.writeBack(c.fileLength); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n\tif err := pg.sync(\"sync of a checkpoint\"); err != nil {\n\t\treturn err\n\t}\n",
+			"\tif err := pg.sync(\"sync of a checkpoint\"); err != nil {\n\t\treturn err\n\t}\n\tif !c.alone {\n\t\tif err := pg.writeBack(c.fileLength); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n"}}},
 	{name: "written back, not synced", rule: "what was written back is not durable before the sync", test: "TestCheckpoint_Paced",
 		edits: []mutantEdit{{"checkpoint.go", "\tif err := pg.sync(\"sync of a checkpoint\"); err != nil {", "\tif _, ok := pg.st.(pacer); ok && !c.alone {\n\t} else if err := pg.sync(\"sync of a checkpoint\"); err != nil {"}}},
 }
