@@ -41,6 +41,7 @@ func (c *crowd) after(t *readerTable, from int) {
 			}
 		}
 	}
+	c.slots = nil // Close finds the readers that the program has lost by their slots, which nobody else must hold
 	if from < 0 && busy > 0 {
 		from = min(runtime.GOMAXPROCS(0), readersNear/2)
 	}

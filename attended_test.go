@@ -224,3 +224,19 @@ func TestAttended_Close(t *testing.T) {
 		all.Wait()
 	}
 }
+
+// Ensures that a store that has looked whether its readers are a crowd keeps none of them from being found when the program has lost it. (What was noted of their slots
+// for the last append led to them, and Close waited for ever.)
+func TestAttended_LostReader(t *testing.T) {
+	db, _ := attendedStore(t)
+	forgetReader(t, db)
+	putNumber(t, db, 4)
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		require.NoError(t, err)
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "Close waits for a reader that the program has lost")
+	}
+}
