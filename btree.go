@@ -59,9 +59,8 @@ type tree struct {
 
 // lastPut is what put remembers for the next put.
 type lastPut struct {
-	hot    hotPath
-	run    keyRun
-	rising bool // each key comes after the one before
+	hot hotPath
+	run keyRun
 }
 
 // forget makes the next put seek its place from the root.

@@ -25,7 +25,6 @@ func (t *tree) put(w pageWriter, key, value []byte, flags uint8) (added bool, er
 		}
 		pth := t.last.hot.path[:0]
 		t.forget()
-		w.workspace().seeks++
 		if t.last.hot.path, exact, err = t.seek(w, pth, key); err != nil {
 			return false, err
 		}
@@ -87,8 +86,8 @@ func (t *tree) reuseHotPath(w pageWriter, key []byte) (exact, ok bool) {
 		leaf.i = n - 1
 		return true, true
 	}
-	// Else only keys that come in descending order are likely to meet the same leaf below its last key.
-	if !t.last.rising && (t.last.run.falling == 0 || bytes.Compare(key, leaf.p.cellKey(0)) <= 0) {
+	// Only keys that come in descending order are likely to meet the same leaf below its last key.
+	if t.last.run.falling == 0 || bytes.Compare(key, leaf.p.cellKey(0)) <= 0 {
 		return false, false
 	}
 	i, exact, err := searchLeaf(leaf.p, key, w)

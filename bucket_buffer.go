@@ -6,16 +6,12 @@ import (
 	"encoding/binary"
 	"runtime/debug"
 	"slices"
-
-	"github.com/alderdb/alder/internal/prefetch"
 )
 
-// A transaction that puts keys at random places meets another leaf with each, and waits for memory on each way down. After the first few, puts are collected and
-// done in the order of their keys: the upper levels stay near the processor, and while one leaf is changed the next is on its way.
-//
-// When the dirty pages are more than may stay in
-// memory, every put brings one back and sends one away. From then on much more is collected, so that each leaf comes and goes once for all that it gets. (The idea is
-// that of the buffers in buffer trees: L. Arge, WADS 1995.)
+// A transaction that puts very many keys at random places meets another leaf with each: when the dirty pages are more than may stay in
+// memory, every put brings one back and sends one away. From then on puts are collected and done in the order of their keys,
+// many at a time, so that each leaf comes and goes once for all that it gets. (The idea is that of the buffers in
+// buffer trees: L. Arge, WADS 1995.)
 //
 // Puts of one bucket are collected. Whatever else is done with that bucket has them done first (Bucket.usable, Bucket.flush), so nobody sees
 // the difference; the record for the redo log has them in the order in which they came.
@@ -27,26 +23,6 @@ type putBuffer struct {
 	arena   []byte // keys and values
 	memory  []byte // behind the arena
 	room    int    // bytes that both may take
-}
-
-// A transaction of which no page was written out uses the memory of its store's workspace.
-const (
-	collectDepth  = 3       // levels of a tree for which it is worth the trouble
-	collectBytes  = 1 << 20 // of puts and their entries
-	collectAtOnce = 8       // puts that are done together, or it is tried again only after some time
-)
-
-// borrow takes the memory that transactions share.
-func (buf *putBuffer) borrow(ws *workspace) {
-	buf.entries, buf.arena, buf.room = ws.puts.entries[:0], append(ws.puts.arena[:0], 0)[:0], collectBytes
-}
-
-// giveBack returns it, with nothing collected in it.
-func (buf *putBuffer) giveBack(ws *workspace) {
-	if buf.memory == nil && buf.arena != nil {
-		ws.puts.entries, ws.puts.arena = buf.entries[:0], buf.arena[:0]
-		*buf = putBuffer{}
-	}
 }
 
 // reserve takes the memory for n puts with that many bytes in all. It is not on the heap, which the garbage collector would let grow by as much again.
@@ -61,7 +37,6 @@ func (buf *putBuffer) reserve(n, size int) (err error) {
 
 // release gives the memory back. Nobody has a slice of it afterwards.
 func (buf *putBuffer) release(ws *workspace) error {
-	buf.giveBack(ws)
 	memory := buf.memory
 	*buf = putBuffer{}
 	if memory == nil {
@@ -71,17 +46,24 @@ func (buf *putBuffer) release(ws *workspace) error {
 	return releaseMemory(memory)
 }
 
+// bufferedPut is one put. Its head orders most keys without a look at them.
+type bufferedPut struct {
+	head       uint64
+	at         int
+	key, value int32 // lengths
+}
+
 // bufferPart is the part of the memory for dirty pages that stays theirs when the rest is used to collect puts.
 const bufferPart = 4
 
 // bufferedPutBytes is what one entry takes.
 const bufferedPutBytes = 24
 
-// collects reports whether puts to b can be collected: its tree is large, and has no cells but plain ones, so that a put
+// collects reports whether puts to b can be collected: its tree is larger than memory, and has no cells but plain ones, so that a put
 // cannot fail because of what is there.
 func (b *Bucket) collects() bool {
 	tx := b.tx
-	if b.tree.root.id == 0 || tx.w.stats.Spill == 0 && len(b.tree.last.hot.path) < collectDepth {
+	if tx.w.stats.Spill == 0 || b.tree.root.id == 0 {
 		return false
 	}
 	root, err := tx.readPage(b.tree.root)
@@ -99,22 +81,12 @@ func (b *Bucket) collects() bool {
 // collect takes a put of b into the buffer; false if it must be done at once. The caller has checked the arguments.
 func (b *Bucket) collect(key, value []byte) (bool, error) {
 	tx := b.tx
-	buf, ws := &tx.w.puts, tx.workspace()
-	if tx.w.stats.Spill > 0 && buf.memory == nil && buf.arena != nil {
-		if err := tx.drain(); err != nil {
-			return false, err
-		}
-		buf.giveBack(ws)
-	}
+	buf := &tx.w.puts
 	if buf.bucket != b {
 		if err := tx.drain(); err != nil {
 			return false, err
 		}
-		if !b.tree.jumps(tx, key) {
-			return false, nil
-		}
-		if !b.collects() {
-			ws.collectLater()
+		if !b.tree.jumps(tx, key) || !b.collects() {
 			return false, nil
 		}
 		buf.bucket = b
@@ -122,9 +94,6 @@ func (b *Bucket) collect(key, value []byte) (bool, error) {
 	pageSize := tx.pager.pageSize
 	if len(key) > maxInlineKey(pageSize) || len(key)+len(value) > maxCell(pageSize)/2 {
 		return false, tx.drain()
-	}
-	if buf.arena == nil && tx.w.stats.Spill == 0 {
-		buf.borrow(ws)
 	}
 	if buf.arena == nil {
 		limit := tx.w.dirtyLimit / bufferPart
@@ -164,9 +133,6 @@ func (tx *Tx) drain() error {
 	buf := &tx.w.puts
 	b := buf.bucket
 	buf.bucket = nil // before anything that asks for the bucket's puts to be done
-	if len(buf.entries) < collectAtOnce {
-		tx.workspace().collectLater()
-	}
 	err := tx.setErr(buf.apply(b))
 	buf.entries, buf.arena = buf.entries[:0], buf.arena[:0]
 	return err
@@ -186,26 +152,13 @@ func (buf *putBuffer) apply(b *Bucket) (err error) {
 		}
 		return cmp.Compare(x.at, y.at)
 	})
-	b.tree.forget()
-	b.tree.last.rising = true
-	spilled := tx.w.stats.Spill > 0
-	defer func() { b.tree.last.rising = false }()
 	for i, e := range buf.entries {
 		k := key(e)
-		if i+1 < len(buf.entries) {
-			b.warmLeaf(key(buf.entries[i+1]))
-		}
 		if i+1 < len(buf.entries) && e.head == buf.entries[i+1].head && bytes.Equal(k, key(buf.entries[i+1])) {
 			continue // a later put of the same key
 		}
 		if err := tx.spill(); err != nil {
 			return err
-		}
-		if !spilled && tx.w.stats.Spill > 0 {
-			spilled = true
-			limit := tx.w.dirtyLimit
-			defer func() { tx.w.dirtyLimit = limit }()
-			tx.w.dirtyLimit /= bufferPart // the rest will be needed for the puts to come
 		}
 		value := buf.arena[e.at+int(e.key) : e.at+int(e.key)+int(e.value)]
 		if _, err := b.tree.put(tx, k, value, 0); err != nil {
@@ -213,41 +166,4 @@ func (buf *putBuffer) apply(b *Bucket) (err error) {
 		}
 	}
 	return nil
-}
-
-// warmLeaf asks for the leaf that key belongs to, so that it is near when it is put.
-func (b *Bucket) warmLeaf(key []byte) {
-	if !prefetch.Works {
-		return
-	}
-	tx := b.tx
-	p, err := b.tree.rootPage(tx)
-	// The last put has gone down as many levels.
-	for depth := len(b.tree.last.hot.path); depth > 1 && err == nil && p.isBranch(); depth-- {
-		var i int
-		if i, err = searchBranch(p, key, tx); err != nil {
-			return // the put will say so
-		}
-		if r := p.child(i); depth > 2 {
-			p, err = tx.readPage(r)
-		} else {
-			tx.warmPage(r)
-		}
-	}
-}
-
-// warmBytesOfPage is how much of a large page is asked for.
-const warmBytesOfPage = 4096
-
-// warmPage asks for a page that will be changed soon, but not next.
-func (tx *Tx) warmPage(r pageRef) {
-	s := tx.snap
-	p := tx.memory(r)
-	if p == nil {
-		if r.id >= s.highWater || s.cold.active() {
-			return
-		}
-		p = s.raw(r.id, 1)
-	}
-	prefetch.Bytes(p[:min(len(p), warmBytesOfPage)])
 }

@@ -34,7 +34,7 @@ func (tx *Tx) writeError(err error) error {
 
 // Put sets the value of key, which both may be reused at once. It returns ErrTxNotWritable or ErrTxClosed, ErrKeyRequired for an
 // empty key, ErrKeyTooLarge or ErrValueTooLarge, ErrIncompatibleValue if the key is a nested bucket, and, if the disk is full
-// or Options.MaxSize is reached, an error after which the transaction can only be rolled back. In a transaction with more than a few puts
+// or Options.MaxSize is reached, an error after which the transaction can only be rolled back. In a transaction larger than Options.DirtyLimit
 // that last error may come from a later call, at the latest from Commit.
 func (b *Bucket) Put(key, value []byte) (err error) {
 	switch {
@@ -52,7 +52,7 @@ func (b *Bucket) Put(key, value []byte) (err error) {
 	}
 	tx := b.tx
 	collected := false
-	if ws := tx.pager.ws; ws.seeks >= ws.collect || tx.w.stats.Spill > 0 || tx.w.puts.bucket == b {
+	if tx.w.stats.Spill > 0 {
 		if collected, err = b.collect(key, value); err != nil {
 			return err
 		}

@@ -178,7 +178,7 @@ func (db *DB) newWriteTx(id txid) *Tx {
 	}
 	w.floor = pg.pinBelow(db.NoSync)
 	pg.commitMu.Unlock()
-	pg.ws.begin()
+	pg.ws.splits, pg.ws.merges = 0, 0
 	pg.record.reset(pg.opts.maxRecord)
 	pg.record.tooLong = pg.opts.volatile
 	tx.db, tx.pager, tx.w, tx.snap = db, pg, w, s
