@@ -119,16 +119,6 @@ func (a *attendance) giveWay(f finding) {
 	}
 }
 
-// notice is look for somebody who does not give way.
-func (a *attendance) notice() {
-	if s := a.state.Load(); s%attendPhases == attendWriting {
-		a.lookInto(s, nil)
-	}
-}
-
-// begin says that a write is under way.
-func (a *attendance) begin() { a.state.Store(a.next() + attendWriting) }
-
 // rest says that there is none, nor will be soon.
 func (a *attendance) rest() {
 	if s := a.state.Load(); s%attendPhases != attendIdle {
@@ -137,15 +127,6 @@ func (a *attendance) rest() {
 }
 
 func (a *attendance) next() uint64 { return (a.state.Load()/attendPhases + 1) * attendPhases }
-
-// wait returns when the write is done.
-func (a *attendance) wait() {
-	waits := <-a.done
-	a.state.Add(attendResumed - attendNoticed)
-	if waits {
-		a.back <- struct{}{} // it runs when the caller next waits for something
-	}
-}
 
 // errNotTaken is the error of a write that the system did not begin.
 var errNotTaken = errors.New("the system does not write beside the program")

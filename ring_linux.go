@@ -219,3 +219,22 @@ func (r *ring) close() error {
 	}
 	return err
 }
+
+// notice is look for somebody who does not give way.
+func (a *attendance) notice() {
+	if s := a.state.Load(); s%attendPhases == attendWriting {
+		a.lookInto(s, nil)
+	}
+}
+
+// begin says that a write is under way.
+func (a *attendance) begin() { a.state.Store(a.next() + attendWriting) }
+
+// wait returns when the write is done.
+func (a *attendance) wait() {
+	waits := <-a.done
+	a.state.Add(attendResumed - attendNoticed)
+	if waits {
+		a.back <- struct{}{} // it runs when the caller next waits for something
+	}
+}
