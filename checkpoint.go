@@ -275,7 +275,7 @@ func (pg *pager) republish() {
 // writeMeta writes m durably into the slot that does not hold the newest durable meta. One at a time may do so: a checkpoint, or the
 // holder of the writer lock while none is under way.
 func (pg *pager) writeMeta(m meta) error {
-	m.epoch, m.survived, m.lines, m.place = pg.epoch, pg.survived, pg.lines, pg.place
+	m.epoch, m.survived, m.lines, m.place, m.folded = pg.epoch, pg.survived, pg.lines, pg.place, pg.folded
 	slot := 1 - pg.slot
 	buf := make([]byte, metaSize)
 	m.encode(buf, slot)

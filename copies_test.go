@@ -3,6 +3,7 @@ package alder_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -255,4 +256,72 @@ func TestDB_Changes_Lines(t *testing.T) {
 	require.ErrorContains(t, err, "copy of this store")
 	db.mustClose()
 	require.NoError(t, os.Remove(db.file)) // as above
+}
+
+// Ensures that no diff begins with a backup from between the ends of a diff that was applied. What it changed is born in one transaction in the restored store, with a number below that of
+// such a backup, so the diff left it out, fitted the backup by all counts, and brought it up to a state that it did not hold.
+func TestCopies_BaseInsideAppliedDiff(t *testing.T) {
+	for _, chain := range []bool{false, true} {
+		db := openTemp(t)
+		db.update(func(tx *alder.Tx) {
+			b, err := tx.CreateBucketIfNotExists([]byte("b"))
+			require.NoError(t, err)
+			for i := range 5000 {
+				require.NoError(t, b.Put(key(i), filled(50, 1)))
+			}
+		})
+		several := func(value string) {
+			for i := range 5 {
+				db.put("b", string(key(10)), fmt.Sprint(value, i))
+			}
+		}
+		take := func() backup {
+			tx := db.begin(false)
+			defer tx.Rollback()
+			return backupOf(t, tx, nil)
+		}
+		diff := func(since alder.SnapshotID) []byte {
+			tx := db.begin(false)
+			defer tx.Rollback()
+			return diffSince(t, tx, since)
+		}
+		first := take()
+		several("between")
+		between := take()
+		firstHalf := diff(first.id)
+		several("last")
+		diffs := [][]byte{diff(first.id)}
+		if chain {
+			diffs = [][]byte{firstHalf, diff(between.id)}
+		}
+		last := take()
+		restored := first.file
+		for _, d := range diffs {
+			_, err := alder.ApplyDiff(restored, bytes.NewReader(d))
+			require.NoError(t, err)
+		}
+		for _, written := range []bool{false, true, true} { // the second time through a copy of the copy
+			if written {
+				again := openAt(t, restored)
+				again.put("b", string(key(4000)), "elsewhere")
+				again.mustClose()
+			}
+			again := openAt(t, restored)
+			tx := again.begin(false)
+			_, err := tx.WriteDiff(io.Discard, between.id)
+			require.ErrorIs(t, err, alder.ErrDiffMismatch)
+			require.ErrorContains(t, err, "by applying diffs")
+			since := diffSince(t, tx, last.id) // the very state that the diffs lead to
+			now := fingerprint(t, again.DB)
+			restored = backupOf(t, tx, nil).file
+			require.NoError(t, tx.Rollback())
+			again.mustClose()
+			target := copyFile(t, last.file)
+			_, err = alder.ApplyDiff(target, bytes.NewReader(since))
+			require.NoError(t, err)
+			brought := openAt(t, target)
+			require.Equal(t, now, fingerprint(t, brought.DB))
+			brought.mustClose()
+		}
+	}
 }

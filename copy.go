@@ -157,7 +157,7 @@ func (c *copier) run() error {
 		root: pageRef{used - 1, root.birth}, rootCount: top.tree.count, rootSeq: top.sequence,
 		highWater: end, fileLength: int64(end) * int64(ps),
 		mapRoot: pageRef{end - 1, birth}, mapLevels: len(shape), clean: true,
-		epoch: epoch, survived: tx.pager.survived, lines: lines, place: copyPlace,
+		epoch: epoch, survived: tx.pager.survived, lines: lines, place: copyPlace, folded: tx.pager.folded,
 	}
 	buf := make(page, ps)
 	m.encode(buf, 0)

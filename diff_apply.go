@@ -256,6 +256,8 @@ func restamp(path string, id, base SnapshotID, before *meta) (err error) {
 		copy(m.lines[1:], before.lines[:])
 		m.lines[0] = pastLine{lineOf(base.Epoch), txid(base.TxID)}
 	}
+	// All that the diff has changed was born in one transaction, whichever of its own had changed it.
+	m.folded = before.folded.fold(txid(base.TxID), txid(id.TxID))
 	m.txid, m.epoch, m.moves, m.place = txid(id.TxID), id.Epoch, 0, copyPlace
 	// Both slots, so that neither leads to the right content under a wrong name.
 	for _, slot := range []int{1 - c.slot, c.slot} {

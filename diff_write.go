@@ -85,6 +85,9 @@ func (pg *pager) descends(s SnapshotID) error {
 		return fmt.Errorf("%w: the backup is of a copy of this store that has gone on by itself, or of so long ago that it is not known; make a full backup", ErrDiffMismatch)
 	case s.TxID > uint64(last):
 		return fmt.Errorf("%w: the backup is of transaction %d of another copy of this store, and this one has gone on by itself behind transaction %d; make a full backup", ErrDiffMismatch, s.TxID, last)
+	case txid(s.TxID) > pg.folded.from && txid(s.TxID) < pg.folded.to:
+		return fmt.Errorf("%w: the backup is of transaction %d, and this store was made by applying diffs from %d to %d, which do not tell what changed since; make a full backup", ErrDiffMismatch,
+			s.TxID, pg.folded.from, pg.folded.to)
 	case back == 0:
 	case back > survivedEpochs || pg.survived[back-1] == 0:
 		return fmt.Errorf("%w: the backup is of epoch %d, the store is in epoch %d, and what was lost in between is not known any more; make a full backup", ErrDiffMismatch, epoch, now)

@@ -62,7 +62,8 @@ const (
 	offMetaSurvived   = offMetaMoves + 8
 	offMetaPlace      = offMetaSurvived + 8*survivedEpochs
 	offMetaLines      = offMetaPlace + 8
-	offMetaReserved   = offMetaLines + metaLine*knownLines
+	offMetaFolded     = offMetaLines + metaLine*knownLines
+	offMetaReserved   = offMetaFolded + 16
 
 	_ = uint(metaBytes - offMetaReserved) // a meta fits in its sector
 )
@@ -81,6 +82,21 @@ const (
 type pastLine struct {
 	line uint32
 	last txid
+}
+
+// foldedRange are the transactions behind from and before to, which diffs brought into the file as one: its pages do not tell which of them has changed them
+// last, so that no diff can begin with one of them. to == 0: none.
+type foldedRange struct{ from, to txid }
+
+// fold adds the transactions of a diff.
+func (f foldedRange) fold(from, to txid) foldedRange {
+	if from >= to {
+		return f
+	}
+	if f.to > 0 {
+		from = min(from, f.from)
+	}
+	return foldedRange{from, max(to, f.to)}
 }
 
 const (
@@ -114,6 +130,7 @@ type meta struct {
 	moves       uint64               // the last transactions, so many, changed nothing of what the store holds, but moved pages
 	place       uint64               // which file it was when the meta was written: see storage.go
 	lines       [knownLines]pastLine // the newest first
+	folded      foldedRange
 }
 
 // unchangedSince is the first transaction after which the store holds what the meta describes.
@@ -167,6 +184,8 @@ func (m *meta) encode(buf []byte, i int) {
 		le.PutUint64(p[offMetaLines+metaLine*i:], uint64(l.line))
 		le.PutUint64(p[offMetaLines+metaLine*i+8:], uint64(l.last))
 	}
+	le.PutUint64(p[offMetaFolded:], uint64(m.folded.from))
+	le.PutUint64(p[offMetaFolded+8:], uint64(m.folded.to))
 	p.seal()
 }
 
@@ -213,6 +232,7 @@ func decodeMeta(buf []byte, i int) (*meta, error) {
 		b := p[offMetaLines+metaLine*i:]
 		m.lines[i] = pastLine{uint32(le.Uint64(b)), txid(le.Uint64(b[8:]) & maxTxid)}
 	}
+	m.folded = foldedRange{txid(le.Uint64(p[offMetaFolded:]) & maxTxid), txid(le.Uint64(p[offMetaFolded+8:]) & maxTxid)}
 	if p.kind() != kindMeta || p.id() != pgid(i) {
 		return nil, corrupt(pgid(i), "meta slot %d holds a %v that says it is page %d", i, p.kind(), p.id())
 	}

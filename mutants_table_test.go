@@ -180,6 +180,10 @@ var mutants = []mutant{
 		edits: []mutantEdit{{"copy.go", "lines: lines, place: copyPlace,", "lines: lines, place: tx.pager.place,"}, {"lines.go", "if m.place != pg.place {", "if m.place != pg.place && m.place == copyPlace {"}}},
 	{name: "line without end", rule: "a line that is left ends with the last transaction that is part of the store", test: "TestCopies",
 		edits: []mutantEdit{{"lines.go", "return l.last, true", "return maxTxid, true"}}},
+	{name: "folded diffs forgotten", rule: "the meta knows which transactions diffs brought into the file as one", test: "TestCopies_BaseInsideAppliedDiff",
+		edits: []mutantEdit{{"diff_apply.go", "m.folded = before.folded.fold(txid(base.TxID), txid(id.TxID))\n", ""}}},
+	{name: "folded diffs not copied", rule: "a copy has births of its origin, and what is known of them", test: "TestCopies_BaseInsideAppliedDiff",
+		edits: []mutantEdit{{"copy.go", ", folded: tx.pager.folded,", ","}}},
 
 	// ---- opening
 	{name: "no sync at open", rule: "an open begins with a sync: a killed process may have left its writes in the page cache",
@@ -218,7 +222,7 @@ var mutants = []mutant{
 	{name: "survived too far", rule: "what a recovery has not found has not survived", test: "TestTx_WriteDiff_AcrossCrashes",
 		edits: []mutantEdit{{"pager_open.go", "pg.survived[0] = scan.next - 1", "pg.survived[0] = scan.next - 1 + recoveryGap"}}},
 	{name: "survived not in the meta", rule: "the meta of each checkpoint says how far the epochs before reach", test: "TestTx_WriteDiff_AcrossCrashes",
-		edits: []mutantEdit{{"checkpoint.go", "m.epoch, m.survived, m.lines, m.place = pg.epoch, pg.survived, pg.lines, pg.place", "m.epoch, m.lines, m.place = pg.epoch, pg.lines, pg.place"}}},
+		edits: []mutantEdit{{"checkpoint.go", "m.epoch, m.survived, m.lines, m.place, m.folded = pg.epoch, pg.survived, pg.lines, pg.place, pg.folded", "m.epoch, m.lines, m.place, m.folded = pg.epoch, pg.lines, pg.place, pg.folded"}}},
 
 	// ---- holes
 	{name: "hole without a mark", rule: "a meta that says that there may be holes is durable before the first is made",

@@ -67,6 +67,7 @@ type pager struct {
 	epoch    uint64
 	survived [survivedEpochs]txid // as in meta
 	lines    [knownLines]pastLine // as in meta
+	folded   foldedRange          // as in meta
 	place    uint64               // as in meta
 	path     string               // of the file, if it is in one
 	broken   chan struct{}        // closed in the failed state

@@ -73,7 +73,7 @@ func (pg *pager) recover() error {
 		return fmt.Errorf("%w: the store has pages of %d bytes, Options.PageSize asks for %d; leave it 0 for an existing store", ErrInvalid, m.pageSize, pg.opts.pageSize)
 	}
 	pg.setPageSize(m.pageSize)
-	pg.fileID, pg.epoch, pg.survived, pg.lines, pg.place = m.fileID, m.epoch, m.survived, m.lines, m.place
+	pg.fileID, pg.epoch, pg.survived, pg.lines, pg.place, pg.folded = m.fileID, m.epoch, m.survived, m.lines, m.place, m.folded
 	if !pg.opts.readOnly {
 		if err := pg.confirmMeta(c); err != nil {
 			return err
