@@ -114,7 +114,8 @@ type Options struct {
 	NoAutoShrink bool
 
 	// NoIOUring keeps the store from asking Linux for an io_uring. Else it does so when readers keep all processors busy beside a durable writer, who does not wait
-	// for the disk in a thread of his own then. A system that refuses is no error; this is for sandboxes that end the program for asking.
+	// for the disk in a thread of his own then. A system that refuses is no error; this is for sandboxes that end the program for asking, and
+	// for programs that reach a limit on their number of threads, where some kernels before 6.10 let an append wait for one.
 	NoIOUring bool
 
 	background    func(func()) // of tests: runs background work

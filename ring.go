@@ -24,6 +24,8 @@ type attendance struct {
 
 	taken atomic.Uint32 // the number of those whose result has been taken; constant while a write is under way
 
+	parked atomic.Bool // the one who waits has nothing else to do meanwhile
+
 	done chan bool     // has a value for each write that somebody has noticed: whether he waits to go on
 	back chan struct{} // has a value for each who can
 
@@ -76,7 +78,8 @@ func (a *attendance) lookInto(s uint64, o *onlooker) finding {
 	if atomic.LoadUint32(a.posted) == a.taken.Load() || !a.state.CompareAndSwap(s, s+attendNoticed-attendWriting) {
 		return foundNothing
 	}
-	wait := o != nil && s/attendPhases%attendTurns != 0
+	// Who finds it goes on when the writer waits again. If the writer is still busy with what he does beside the write, that may be long.
+	wait := o != nil && a.parked.Load() && s/attendPhases%attendTurns != 0
 	a.done <- wait
 	if wait {
 		return foundDone

@@ -19,7 +19,8 @@ import (
 // What if nobody looks? The descriptor is in the runtime's poller, with a goroutine (watch) that looks when the poller says so. The poller is asked whenever a
 // processor has nothing else to do, and every 10 ms otherwise.
 //
-// A process that ends waits for the write under way before its files are closed, so its lock on a file holds as long as the write does.
+// A process that ends waits for the write under way before its files are closed, so its lock on a file holds as long as the write does: else a write of one that was killed
+// could come after another process has opened the store. That is so where the helpers are threads of the process, since Linux 5.12; older ones are not asked.
 type ring struct {
 	// Constant.
 	a       *attendance
@@ -75,7 +76,9 @@ type (
 )
 
 const (
-	ringSharedQueues = 1 << 0     // IORING_FEAT_SINGLE_MMAP
+	ringSharedQueues = 1 << 0 // IORING_FEAT_SINGLE_MMAP
+	ringOwnThreads   = 1 << 9 // IORING_FEAT_NATIVE_WORKERS: helpers are threads of the process
+	ringNeeds        = ringSharedQueues | ringOwnThreads
 	ringEntriesAt    = 0x10000000 // IORING_OFF_SQES
 	ringWrite        = 23         // IORING_OP_WRITE
 	ringInThread     = 1 << 4     // IOSQE_ASYNC
@@ -97,7 +100,7 @@ func newRing(a *attendance) (_ *ring, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if p.features&ringSharedQueues == 0 {
+	if p.features&ringNeeds != ringNeeds {
 		return nil, errors.ErrUnsupported
 	}
 	if r.conn, err = r.file.SyscallConn(); err != nil {
@@ -232,7 +235,9 @@ func (a *attendance) begin() { a.state.Store(a.next() + attendWriting) }
 
 // wait returns when the write is done.
 func (a *attendance) wait() {
+	a.parked.Store(true)
 	waits := <-a.done
+	a.parked.Store(false)
 	a.state.Add(attendResumed - attendNoticed)
 	if waits {
 		a.back <- struct{}{} // it runs when the caller next waits for something
