@@ -225,7 +225,30 @@ func (db *DB) applyDiff(r io.Reader, id *SnapshotID) error {
 }
 
 // restamp gives the closed store at path, which was at base, with that meta, the identity id. Its own transaction numbers are not above that of id.
-func restamp(path string, id, base SnapshotID, before *meta) (err error) {
+func restamp(path string, id, base SnapshotID, before *meta) error {
+	return rewriteMeta(path, func(m *meta) error {
+		if m.txid > txid(id.TxID) {
+			return fmt.Errorf("alder: applying a diff took transactions up to %d, past its own number, %d", m.txid, id.TxID)
+		}
+		// What the diff does not tell is not known.
+		m.survived = [survivedEpochs]txid{}
+		if later := killsOf(id.Epoch) - killsOf(before.epoch); later < survivedEpochs {
+			copy(m.survived[later:], before.survived[:])
+		}
+		if m.lines = before.lines; lineOf(id.Epoch) != lineOf(base.Epoch) {
+			copy(m.lines[1:], before.lines[:])
+			m.lines[0] = pastLine{lineOf(base.Epoch), txid(base.TxID)}
+		}
+		// All that the diff has changed was born in one transaction, whichever of its own had changed it.
+		m.folded = before.folded.fold(txid(base.TxID), txid(id.TxID))
+		m.txid, m.epoch, m.moves, m.place = txid(id.TxID), id.Epoch, 0, copyPlace
+		return nil
+	})
+}
+
+// rewriteMeta changes the meta of the closed store at path, in both slots, so that neither leads to the right content under a wrong name. A crash meanwhile is
+// for the caller.
+func rewriteMeta(path string, change func(*meta) error) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -244,22 +267,9 @@ func restamp(path string, id, base SnapshotID, before *meta) (err error) {
 		return err
 	}
 	m := *c.meta
-	if m.txid > txid(id.TxID) {
-		return fmt.Errorf("alder: applying a diff took transactions up to %d, past its own number, %d", m.txid, id.TxID)
+	if err := change(&m); err != nil {
+		return err
 	}
-	// What the diff does not tell is not known.
-	m.survived = [survivedEpochs]txid{}
-	if later := killsOf(id.Epoch) - killsOf(before.epoch); later < survivedEpochs {
-		copy(m.survived[later:], before.survived[:])
-	}
-	if m.lines = before.lines; lineOf(id.Epoch) != lineOf(base.Epoch) {
-		copy(m.lines[1:], before.lines[:])
-		m.lines[0] = pastLine{lineOf(base.Epoch), txid(base.TxID)}
-	}
-	// All that the diff has changed was born in one transaction, whichever of its own had changed it.
-	m.folded = before.folded.fold(txid(base.TxID), txid(id.TxID))
-	m.txid, m.epoch, m.moves, m.place = txid(id.TxID), id.Epoch, 0, copyPlace
-	// Both slots, so that neither leads to the right content under a wrong name.
 	for _, slot := range []int{1 - c.slot, c.slot} {
 		m.sequence++
 		buf := make([]byte, metaSize)
